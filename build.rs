@@ -1,0 +1,25 @@
+//! Lets the binary find libtorch without LD_LIBRARY_PATH, and keeps the CUDA half of a CUDA build linked in.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_LIB");
+    let Some(root) = env::var_os("LIBTORCH_LIB").or_else(|| env::var_os("LIBTORCH")) else {
+        panic!("LIBTORCH is not set: run `make build`, which fetches libtorch");
+    };
+    let lib = PathBuf::from(root).join("lib");
+    let lib = lib.canonicalize().unwrap_or_else(|err| {
+        panic!(
+            "{}: {err}; run `make build`, which fetches libtorch",
+            lib.display()
+        )
+    });
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // The linker drops libtorch_cuda because no symbol of it is named; its kernels register when it is loaded.
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-L{}", lib.display());
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+    }
+}

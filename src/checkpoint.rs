@@ -1,0 +1,196 @@
+//! A checkpoint is one safetensors file: weights and running statistics by name, the optimizer's moments, and a
+//! header in JSON that says where training stood. Written beside its name, synced, renamed: a kill leaves the old one.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use tfbind_prep::partial::PartialFile;
+
+use crate::{
+    flat::FlatTensors,
+    model::{Activation, Arch, Io},
+    optim::Optimizer,
+    plan::Settings,
+    sampler::Position,
+};
+
+const FORMAT: &str = "tfbind-mpi/checkpoint 1";
+
+/// Where training stood.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub step: u64,
+    pub epoch: u64,
+    /// Rows of this epoch already used.
+    pub done: usize,
+    pub training_seconds: f64,
+    pub best: Option<f64>,
+    pub best_step: u64,
+    /// Evaluations since the best.
+    pub waited: u64,
+    pub finished: bool,
+}
+
+impl Progress {
+    pub fn position(&self) -> Position {
+        Position {
+            step: self.step,
+            epoch: self.epoch,
+            done: self.done,
+        }
+    }
+}
+
+/// Everything but the tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Header {
+    pub arch: Arch,
+    pub up_activation: Option<Activation>,
+    pub io: Io,
+    pub tracks: Vec<String>,
+    pub targets: Vec<String>,
+    pub normalise: String,
+    /// Hash of the recipe that made the training data.
+    pub data_recipe: String,
+    pub ranks: usize,
+    pub progress: Progress,
+    pub plan: Settings,
+}
+
+pub fn save(path: &Path, header: &Header, flat: &FlatTensors, optimizer: &Optimizer) -> Result<()> {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let moments = [
+        ("optimizer.first", &optimizer.first),
+        ("optimizer.second", &optimizer.second),
+    ];
+    let named = flat
+        .named()
+        .map(|(slot, tensor)| (slot.name.clone(), tensor));
+    for (name, tensor) in
+        named.chain(moments.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())))
+    {
+        let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        tensors.push((
+            name,
+            tensor.size().iter().map(|&n| n as usize).collect(),
+            bytes,
+        ));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| {
+            Ok((
+                name.as_str(),
+                TensorView::new(Dtype::F32, shape.clone(), bytes)?,
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([
+        ("format".to_string(), FORMAT.to_string()),
+        ("header".to_string(), serde_json::to_string(header)?),
+    ]);
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    write_atomically(path, &bytes)
+        .with_context(|| format!("writing the checkpoint {}", path.display()))
+}
+
+/// The file appears whole or not at all.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = PartialFile::beside(path)?;
+    fs::write(partial.path(), bytes)?;
+    Ok(partial.commit()?)
+}
+
+/// A checkpoint read into memory.
+pub struct Checkpoint {
+    path: PathBuf,
+    pub header: Header,
+    tensors: HashMap<String, (Vec<i64>, Vec<f32>)>,
+}
+
+impl Checkpoint {
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes =
+            fs::read(path).with_context(|| format!("reading the checkpoint {}", path.display()))?;
+        let shown = path.display();
+        let damaged = |err| {
+            anyhow!("{shown}: cut short or not a checkpoint ({err}); use another one of the run")
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        match metadata.get("format").map(String::as_str) {
+            Some(FORMAT) => {}
+            found => bail!(
+                "{shown}: not a checkpoint of this version: expected format {FORMAT:?}, found {found:?}"
+            ),
+        }
+        let header = metadata
+            .get("header")
+            .with_context(|| format!("{shown}: no header"))?;
+        let header =
+            serde_json::from_str(header).with_context(|| format!("{shown}: unreadable header"))?;
+        let mut tensors = HashMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
+            ensure!(
+                view.dtype() == Dtype::F32,
+                "{shown}: {name} is {:?}, expected F32",
+                view.dtype()
+            );
+            let values = view
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|word| f32::from_le_bytes(*word))
+                .collect();
+            tensors.insert(
+                name,
+                (view.shape().iter().map(|&n| n as i64).collect(), values),
+            );
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            header,
+            tensors,
+        })
+    }
+
+    /// Fills the model, and the optimizer where training goes on.
+    pub fn restore(&self, flat: &FlatTensors, optimizer: Option<&Optimizer>) -> Result<()> {
+        for (slot, tensor) in flat.named() {
+            self.fill(&slot.name, &tensor)?;
+        }
+        if let Some(optimizer) = optimizer {
+            self.fill("optimizer.first", &optimizer.first)?;
+            self.fill("optimizer.second", &optimizer.second)?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, name: &str, tensor: &Tensor) -> Result<()> {
+        let shown = self.path.display();
+        let (shape, values) = self
+            .tensors
+            .get(name)
+            .with_context(|| format!("{shown}: {name} is missing"))?;
+        ensure!(
+            *shape == tensor.size(),
+            "{shown}: {name} has shape {shape:?}, the model needs {:?}",
+            tensor.size()
+        );
+        let values = Tensor::from_slice(values).view(shape.as_slice());
+        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
+        Ok(())
+    }
+}

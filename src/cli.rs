@@ -1,0 +1,133 @@
+//! What is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    device::DeviceChoice,
+    evaluate::BinLabel,
+    model::{Activation, Arch},
+    plan::Settings,
+};
+
+/// Train, evaluate and apply models of transcription-factor binding on 1..N MPI ranks.
+#[derive(Parser, Debug)]
+#[command(name = "tfbind-mpi", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Train a model; under mpirun on as many ranks as it starts
+    Train(TrainArgs),
+    /// Metrics of a trained model on a split of a data file
+    Evaluate(EvaluateArgs),
+    /// Scores with locus, to HDF5; `tfbind-prep export` turns them into bigWig
+    Predict(PredictArgs),
+    /// Draw curves and a genome view of a run, and bind them into one HTML page
+    Report(ReportArgs),
+    /// List the models, or print one as a table of layers
+    Models(ModelsArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Folder for checkpoints, log and plan
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Go on from the run's last checkpoint, with its settings unless others are typed
+    #[arg(long)]
+    pub resume: bool,
+    /// TOML file of settings, such as the plan.toml of another run
+    #[arg(long, conflicts_with = "resume")]
+    pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// A trained model and the windows to apply it to.
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// Run folder (its best checkpoint) or a checkpoint file
+    pub run: PathBuf,
+    /// HDF5 file of tfbind-prep [default: the one trained on]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Windows of a batch: Keras' dice depends on it
+    #[arg(long, default_value_t = 64)]
+    pub eval_batch: usize,
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// CPU threads of a rank [default: its share of the host's cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub apply: ApplyArgs,
+    /// Folder for the tables [default: beside the checkpoint]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Score bins of so many bases by their highest base
+    #[arg(long)]
+    pub bin: Option<usize>,
+    /// When a bin is positive
+    #[arg(long, value_enum, default_value = "any", requires = "bin")]
+    pub bin_label: BinLabel,
+    /// Also score each signal track alone
+    #[arg(long)]
+    pub baselines: bool,
+    /// Also score this motif (JASPAR counts) alone and with the signal
+    #[arg(long)]
+    pub motif: Option<PathBuf>,
+    /// Bases around its centre that a motif hit speaks for
+    #[arg(long, default_value_t = 10, requires = "motif")]
+    pub motif_reach: usize,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub apply: ApplyArgs,
+    /// HDF5 file to write [default: predictions_SPLIT.h5 beside the checkpoint]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Also predict the windows between windows, so that every base is seen away from an edge
+    #[arg(long)]
+    pub half_window: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// Split to draw; its predictions_SPLIT.h5 must be in the run folder
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// HDF5 file of tfbind-prep [default: the one trained on]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ModelsArgs {
+    pub arch: Option<Arch>,
+    /// 4 bases and the signal tracks
+    #[arg(long, default_value_t = 5)]
+    pub channels: i64,
+    /// Bases of a window
+    #[arg(long, default_value_t = 10_240)]
+    pub length: i64,
+    #[arg(long, default_value_t = 1)]
+    pub targets: i64,
+    /// After the U-Net's transposed convolutions
+    #[arg(long)]
+    pub up_activation: Option<Activation>,
+}

@@ -1,0 +1,213 @@
+//! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use half::f16;
+use tch::{Device, Kind, Tensor};
+use tfbind_prep::schema::{Counts, DataFile, Header, Locus, Split, Task};
+
+use crate::{model::Io, sampler::SplitMix};
+
+/// What one row of a batch is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draw {
+    pub row: u32,
+    /// The window that begins in the middle of this row and ends in the middle of the next.
+    pub between: bool,
+    /// Bases by which the input is shifted within the margin.
+    pub shift: i64,
+    pub reverse_complement: bool,
+}
+
+impl From<u32> for Draw {
+    fn from(row: u32) -> Self {
+        Self {
+            row,
+            ..Self::default()
+        }
+    }
+}
+
+/// Random changes of a training row: a pure function of (seed, epoch, row).
+#[derive(Clone, Copy, Debug)]
+pub struct Augment {
+    pub seed: u64,
+    pub reverse_complement: bool,
+    pub max_shift: i64,
+}
+
+impl Augment {
+    pub fn draw(&self, epoch: u64, row: u32) -> Draw {
+        let mut random = SplitMix::keyed(&[self.seed, epoch, u64::from(row), 1]);
+        Draw {
+            row,
+            between: false,
+            shift: random.below(2 * self.max_shift as u64 + 1) as i64 - self.max_shift,
+            reverse_complement: self.reverse_complement && random.below(2) == 1,
+        }
+    }
+}
+
+/// Rows in the form they have in the file, cut to the window: 3 to 10 times smaller than what the model reads.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub draws: Vec<Draw>,
+    /// [B, L], A C G T N = 0..4
+    pub seq: Vec<u8>,
+    /// [B, S, L]
+    pub signal: Vec<f16>,
+    /// [B, T, M]
+    pub label: Vec<i8>,
+}
+
+pub struct Windows {
+    pub header: Header,
+    pub counts: Counts,
+    split: Split,
+}
+
+impl Windows {
+    pub fn open(path: &Path, split: &str) -> Result<Self> {
+        let file = DataFile::open(path)?;
+        let split = file.split(split).with_context(|| {
+            format!("splits of {}: {}", path.display(), file.splits().join(", "))
+        })?;
+        ensure!(
+            !split.is_empty(),
+            "{}: the split has no windows",
+            path.display()
+        );
+        Ok(Self {
+            header: file.header().clone(),
+            counts: split.counts(),
+            split,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.split.len()
+    }
+
+    pub fn loci(&self) -> Result<Vec<Locus>> {
+        Ok(self.split.loci()?)
+    }
+
+    pub fn io(&self) -> Io {
+        Io {
+            channels: 4 + self.header.tracks.len() as i64,
+            length: self.header.length as i64,
+            targets: self.header.targets.len() as i64,
+            per_base: self.header.task == Task::PerBase,
+        }
+    }
+
+    pub fn read(&self, draws: &[Draw]) -> Result<Rows> {
+        let mut rows = Rows {
+            draws: draws.to_vec(),
+            ..Rows::default()
+        };
+        let (mut seq, mut signal, mut label) = (Vec::new(), Vec::new(), Vec::new());
+        for draw in draws {
+            for row in draw.row..=draw.row + u32::from(draw.between) {
+                self.split
+                    .read_into(row as usize, &mut seq, &mut signal, &mut label)?;
+            }
+            self.cut(*draw, &seq, &signal, &label, &mut rows);
+            (seq.clear(), signal.clear(), label.clear());
+        }
+        Ok(rows)
+    }
+
+    /// Appends one window, given the row (or the two rows) it is cut from.
+    fn cut(&self, draw: Draw, seq: &[u8], signal: &[f16], label: &[i8], rows: &mut Rows) {
+        let (length, margin, width) = (self.header.length, self.header.margin, self.header.width());
+        let labels = self.header.label_len();
+        let (tracks, targets) = (self.header.tracks.len(), self.header.targets.len());
+        let first = (margin as i64 + draw.shift) as usize;
+        let half = if draw.between { length / 2 } else { 0 };
+        // Of a row's `width` bases those that the window holds, then those of the next row.
+        let from_row = first + half..first + length;
+        let from_next = width + first..width + first + half;
+
+        let start = rows.seq.len();
+        rows.seq.extend(
+            seq[from_row.clone()]
+                .iter()
+                .chain(seq.get(from_next).unwrap_or_default())
+                .map(|base| base & 0x7f),
+        );
+        for track in 0..tracks {
+            let of = |row: usize| &signal[(row * tracks + track) * width..][..width];
+            rows.signal.extend_from_slice(&of(0)[from_row.clone()]);
+            if draw.between {
+                rows.signal.extend_from_slice(&of(1)[first..first + half]);
+            }
+        }
+        for target in 0..targets {
+            let of = |row: usize| &label[(row * targets + target) * labels..][..labels];
+            match self.header.task {
+                Task::PerWindow => rows.label.push(of(0)[0]),
+                Task::PerBase if draw.between => {
+                    rows.label
+                        .extend(of(0)[half..].iter().chain(&of(1)[..half]));
+                }
+                // Bases that a shift brings in from the margin have no label.
+                Task::PerBase => rows.label.extend((0..length as i64).map(|i| {
+                    usize::try_from(i + draw.shift)
+                        .ok()
+                        .and_then(|i| of(0).get(i))
+                        .copied()
+                        .unwrap_or(-1)
+                })),
+            }
+        }
+        if draw.reverse_complement {
+            let complement = |base: &u8| if *base < 4 { 3 - base } else { *base };
+            let turned: Vec<u8> = rows.seq[start..].iter().rev().map(complement).collect();
+            rows.seq[start..].copy_from_slice(&turned);
+            let signals = rows.signal.len() - tracks * length;
+            rows.signal[signals..]
+                .chunks_exact_mut(length)
+                .for_each(<[f16]>::reverse);
+            let known = rows.label.len() - targets * labels;
+            rows.label[known..]
+                .chunks_exact_mut(labels)
+                .for_each(<[i8]>::reverse);
+        }
+    }
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        self.draws.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.draws.is_empty()
+    }
+
+    /// One-hot bases and signal tracks on the device: [B, 4 + S, L]. N is zero in all four.
+    pub fn input(&self, io: Io, device: Device) -> Tensor {
+        let batch = self.len() as i64;
+        let seq = Tensor::from_slice(&self.seq)
+            .view([batch, 1, io.length])
+            .to_device(device);
+        let bases = Tensor::arange(4, (Kind::Uint8, device)).view([1, 4, 1]);
+        let one_hot = seq.eq_tensor(&bases).to_kind(Kind::Float);
+        if io.channels == 4 {
+            return one_hot;
+        }
+        let signal = Tensor::from_slice(&self.signal)
+            .view([batch, io.channels - 4, io.length])
+            .to_device(device);
+        Tensor::cat(&[one_hot, signal.to_kind(Kind::Float)], 1)
+    }
+
+    /// Labels on the device: [B, T, M], 0, 1 or -1.
+    pub fn labels(&self, io: Io, device: Device) -> Tensor {
+        Tensor::from_slice(&self.label)
+            .view([self.len() as i64, io.targets, -1])
+            .to_device(device)
+    }
+}

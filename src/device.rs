@@ -1,0 +1,92 @@
+//! Which device a rank computes on: its local rank's GPU, or its share of the host's cores.
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::{Cuda, Device};
+
+use crate::comm::{Comm, gather_lines};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceChoice {
+    /// GPUs if libtorch sees any, else the CPU; the choice is printed
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+/// One GPU a rank, by local rank; never two ranks on one GPU, never a CPU in place of a GPU that was asked for.
+pub fn pick(
+    choice: DeviceChoice,
+    gpus: usize,
+    local_rank: usize,
+    local_size: usize,
+) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto if gpus == 0 => Ok(Device::Cpu),
+        DeviceChoice::Cuda if gpus == 0 => bail!(
+            "--device cuda: libtorch sees no GPU (a CPU build of libtorch, no driver, or CUDA_VISIBLE_DEVICES is empty)"
+        ),
+        _ => {
+            ensure!(
+                local_rank < gpus,
+                "local rank {local_rank} has no GPU: this host runs {local_size} ranks and libtorch sees {gpus} GPU(s)"
+            );
+            Ok(Device::Cuda(local_rank))
+        }
+    }
+}
+
+/// Picks the device, shares the host's cores among its ranks, and prints rank -> host -> device.
+pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> Result<Device> {
+    let gpus = Cuda::device_count().max(0) as usize;
+    let device = pick(choice, gpus, comm.local_rank(), comm.local_size())?;
+    // Cores this process may run on; when mpirun does not bind, that is the whole host, to be shared.
+    let allowed = std::thread::available_parallelism()?.get();
+    let host = std::fs::read_to_string("/proc/cpuinfo").map_or(allowed, |text| {
+        text.lines()
+            .filter(|line| line.starts_with("processor"))
+            .count()
+    });
+    let threads = threads.unwrap_or_else(|| allowed.min(host / comm.local_size()).max(1));
+    tch::set_num_threads(threads as i32);
+    let line = format!(
+        "rank {} -> {} -> {} ({threads} threads)",
+        comm.rank(),
+        comm.host(),
+        name(device)
+    );
+    for line in gather_lines(comm, &line) {
+        println!("{line}");
+    }
+    Ok(device)
+}
+
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(gpu) => format!("cuda:{gpu}"),
+        _ => "cpu".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_refused() {
+        assert!(
+            pick(DeviceChoice::Cuda, 0, 0, 1)
+                .unwrap_err()
+                .to_string()
+                .contains("sees no GPU")
+        );
+        assert!(pick(DeviceChoice::Cuda, 2, 2, 3).is_err());
+        assert!(pick(DeviceChoice::Auto, 2, 2, 3).is_err());
+        assert_eq!(pick(DeviceChoice::Auto, 0, 5, 6).unwrap(), Device::Cpu);
+        assert_eq!(pick(DeviceChoice::Auto, 4, 3, 4).unwrap(), Device::Cuda(3));
+        assert_eq!(pick(DeviceChoice::Cpu, 4, 3, 4).unwrap(), Device::Cpu);
+    }
+}

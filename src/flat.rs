@@ -1,0 +1,163 @@
+//! All parameters of a model in one tensor, all gradients in another, all running statistics in a third.
+//!
+//! Broadcast, allreduce, clipping, the optimizer and checkpoints are then one operation on one tensor each. The
+//! order is that of the names: a `VarStore` lists its variables in a different order in every process.
+
+use tch::{Kind, Tensor, nn::VarStore, no_grad};
+
+/// Where one named tensor lies in its flat tensor.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub name: String,
+    pub shape: Vec<i64>,
+    pub start: i64,
+}
+
+impl Slot {
+    pub fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    pub fn view(&self, flat: &Tensor) -> Tensor {
+        flat.narrow(0, self.start, self.len())
+            .view(self.shape.as_slice())
+    }
+}
+
+#[derive(Debug)]
+pub struct FlatTensors {
+    pub parameters: Tensor,
+    pub gradients: Tensor,
+    /// Batch norm's running statistics.
+    pub buffers: Tensor,
+    pub parameter_slots: Vec<Slot>,
+    pub buffer_slots: Vec<Slot>,
+}
+
+impl FlatTensors {
+    /// Moves every variable of the store into the flat tensors and makes it a view of them.
+    pub fn new(store: &VarStore) -> Self {
+        let mut named: Vec<(String, Tensor)> = store.variables().into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        let (trained, running): (Vec<_>, Vec<_>) =
+            named.into_iter().partition(|(_, t)| t.requires_grad());
+
+        // Autograd adds into a gradient that is there already: make all of them exist before they become views.
+        let mut touch = Tensor::zeros([1], (Kind::Float, store.device()));
+        for (_, tensor) in &trained {
+            touch += tensor.sum(Kind::Float);
+        }
+        if touch.requires_grad() {
+            touch.backward();
+        }
+        let mut gradients: Vec<(String, Tensor)> = trained
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.grad()))
+            .collect();
+
+        let (mut trained, mut running) = (trained, running);
+        let (parameters, parameter_slots) = flatten(&mut trained, store);
+        let (mut gradients, _) = flatten(&mut gradients, store);
+        let (buffers, buffer_slots) = flatten(&mut running, store);
+        let _ = gradients.zero_();
+        Self {
+            parameters,
+            gradients,
+            buffers,
+            parameter_slots,
+            buffer_slots,
+        }
+    }
+
+    /// The named tensors a checkpoint holds: parameters, then running statistics.
+    pub fn named(&self) -> impl Iterator<Item = (&Slot, Tensor)> {
+        let parameters = self
+            .parameter_slots
+            .iter()
+            .map(|slot| (slot, slot.view(&self.parameters)));
+        parameters.chain(
+            self.buffer_slots
+                .iter()
+                .map(|slot| (slot, slot.view(&self.buffers))),
+        )
+    }
+}
+
+fn flatten(named: &mut [(String, Tensor)], store: &VarStore) -> (Tensor, Vec<Slot>) {
+    let mut slots = Vec::new();
+    let mut start = 0;
+    for (name, tensor) in named.iter() {
+        slots.push(Slot {
+            name: name.clone(),
+            shape: tensor.size(),
+            start,
+        });
+        start += tensor.numel() as i64;
+    }
+    let flat = no_grad(|| {
+        let flat = Tensor::zeros([start], (Kind::Float, store.device()));
+        for (slot, (_, tensor)) in slots.iter().zip(named) {
+            let mut view = slot.view(&flat);
+            view.copy_(tensor);
+            tensor.set_data(&view);
+        }
+        flat
+    });
+    (flat, slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{
+        Device,
+        nn::{self, ModuleT},
+    };
+
+    #[test]
+    fn gradients_and_running_statistics_land_in_the_flat_tensors() {
+        let store = VarStore::new(Device::Cpu);
+        let root = store.root();
+        let model = nn::seq_t()
+            .add(nn::conv1d(&root / "conv", 3, 4, 3, Default::default()))
+            .add(nn::batch_norm1d(&root / "norm", 4, Default::default()));
+        let flat = FlatTensors::new(&store);
+        for _ in 0..2 {
+            let x = Tensor::randn([2, 3, 16], (Kind::Float, Device::Cpu));
+            model
+                .forward_t(&x, true)
+                .square()
+                .sum(Kind::Float)
+                .backward();
+        }
+        assert_eq!(flat.parameters.numel(), 4 * 3 * 3 + 4 + 4 + 4);
+        let names: Vec<&str> = flat
+            .parameter_slots
+            .iter()
+            .map(|slot| slot.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["conv.bias", "conv.weight", "norm.bias", "norm.weight"]
+        );
+        for slot in &flat.parameter_slots {
+            let variable = &store.variables()[&slot.name];
+            assert_eq!(slot.view(&flat.gradients), variable.grad(), "{}", slot.name);
+            assert_eq!(slot.view(&flat.parameters), *variable);
+            assert!(
+                variable.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0,
+                "{}",
+                slot.name
+            );
+        }
+        assert!(flat.buffers.abs().sum(Kind::Float).double_value(&[]) > 0.0);
+
+        let _ = no_grad(|| flat.parameters.shallow_clone().zero_());
+        let weight = store.variables()["conv.weight"].abs().sum(Kind::Float);
+        assert_eq!(
+            weight.double_value(&[]),
+            0.0,
+            "a change of the flat tensor is a change of the model"
+        );
+    }
+}

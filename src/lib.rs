@@ -1,0 +1,28 @@
+//! Training models of transcription-factor binding on 1..N MPI ranks.
+//!
+//! ```text
+//! HDF5 split ─ data ─ loader ─▶ Rows ─ engine ─▶ gradients ─ flat ─▶ comm (sum) ─ optim ─▶ weights ─ checkpoint
+//!   sampler ────────────┘                 model ┘                                        └ evaluate, predict ─ report
+//! ```
+//! `model` knows nothing of MPI or HDF5, `comm` nothing of models or HDF5, `data` nothing of MPI or models' insides;
+//! `train` is the only loop. Decisions are made on rank 0, and only it writes.
+
+pub mod baseline;
+pub mod checkpoint;
+pub mod cli;
+pub mod comm;
+pub mod data;
+pub mod device;
+pub mod engine;
+pub mod evaluate;
+pub mod flat;
+pub mod loader;
+pub mod metrics;
+pub mod model;
+pub mod motif;
+pub mod optim;
+pub mod plan;
+pub mod predict;
+pub mod report;
+pub mod sampler;
+pub mod train;

@@ -1,0 +1,71 @@
+//! Reads ahead of the training loop in a thread of its own, and says how long the loop had to wait.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::data::{Draw, Rows, Windows};
+
+/// Batches read ahead. HDF5 reads one at a time whatever the number of threads, so one thread and a short queue do.
+const AHEAD: usize = 4;
+
+pub struct Loader {
+    batches: Option<Receiver<Result<Rows>>>,
+    reader: Option<JoinHandle<()>>,
+    pub waited: Duration,
+}
+
+impl Loader {
+    pub fn start(
+        windows: Arc<Windows>,
+        batches: impl Iterator<Item = Vec<Draw>> + Send + 'static,
+    ) -> Result<Self> {
+        let (send, receive) = sync_channel(AHEAD);
+        let read = move || {
+            for draws in batches {
+                let rows = windows.read(&draws);
+                let failed = rows.is_err();
+                // The loop may have ended early: nobody listens any more.
+                if send.send(rows).is_err() || failed {
+                    break;
+                }
+            }
+        };
+        let reader = thread::Builder::new()
+            .name("loader".into())
+            .spawn(read)
+            .context("starting the loader thread")?;
+        Ok(Self {
+            batches: Some(receive),
+            reader: Some(reader),
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// The next batch; to ask for more than were ordered is an error.
+    pub fn next(&mut self) -> Result<Rows> {
+        let start = Instant::now();
+        let batches = self.batches.as_ref().expect("present until dropped");
+        let rows = batches
+            .recv()
+            .map_err(|_| anyhow!("the loader thread ended before its last batch"))?;
+        self.waited += start.elapsed();
+        rows
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        drop(self.batches.take());
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}

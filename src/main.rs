@@ -1,0 +1,104 @@
+//! Parse, start MPI, run; a failure anywhere ends the job on all ranks with one line and a non-zero code.
+
+use std::{panic, process::ExitCode, thread, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use tch::{Device, nn::VarStore};
+use tfbind_mpi::{
+    cli::{Cli, Command, ModelsArgs},
+    comm::{Comm, Mpi},
+    evaluate,
+    model::{Arch, Io, Options},
+    predict, report, train,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Every rank finds the same mistake; the first one says so.
+            let rank = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok());
+            if rank.is_none_or(|rank| rank == "0") {
+                let _ = err.print();
+            }
+            return ExitCode::from(err.exit_code() as u8);
+        }
+    };
+    let done = match cli.command {
+        Command::Models(args) => models(args),
+        Command::Report(args) => report::page::write(args),
+        Command::Train(args) => return on_all_ranks(|comm| train::train(comm, args)),
+        Command::Evaluate(args) => return on_all_ranks(|comm| evaluate::evaluate(comm, args)),
+        Command::Predict(args) => return on_all_ranks(|comm| predict::predict(comm, args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn on_all_ranks(run: impl FnOnce(&dyn Comm) -> Result<()>) -> ExitCode {
+    let comm = match Mpi::start() {
+        Ok(comm) => comm,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            Mpi::abort(1)
+        }
+    };
+    let (rank, host) = (comm.rank(), comm.host().to_string());
+    let abort_all = move |cause: &str| -> ! {
+        // What all ranks find wrong, rank 0 says for all: its abort ends the others before they speak.
+        if rank != 0 {
+            thread::sleep(Duration::from_millis(400));
+        }
+        eprintln!("error: rank {rank} on {host}: {cause}");
+        Mpi::abort(1)
+    };
+    let abort_on_panic = abort_all.clone();
+    panic::set_hook(Box::new(move |info| {
+        abort_on_panic(&info.to_string().replace('\n', " "))
+    }));
+    match run(&comm) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => abort_all(&format!("{err:#}").replace('\n', " ")),
+    }
+}
+
+fn models(args: ModelsArgs) -> Result<()> {
+    let Some(arch) = args.arch else {
+        for arch in Arch::value_variants() {
+            let shown = arch.to_possible_value().expect("no variant is hidden");
+            println!(
+                "{:<8}{}",
+                shown.get_name(),
+                shown
+                    .get_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            );
+        }
+        return Ok(());
+    };
+    let io = Io {
+        channels: args.channels,
+        length: args.length,
+        targets: args.targets,
+        per_base: true,
+    };
+    let options = Options {
+        up_activation: args.up_activation,
+        ..Options::default()
+    };
+    print!(
+        "{}",
+        arch.build(&VarStore::new(Device::Cpu).root(), io, options)?
+            .table()
+    );
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The registry of published models. Legend of shapes: B windows, C channels, L bases, T targets.
+//!
+//! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
+
+mod cnn;
+mod graph;
+mod unet;
+
+pub use graph::{Activation, Graph};
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::nn;
+
+/// Sizes that the data file dictates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Io {
+    /// 4 one-hot bases, then the signal tracks.
+    pub channels: i64,
+    /// Bases of a window.
+    pub length: i64,
+    pub targets: i64,
+    /// A label for every base, or one for the window.
+    pub per_base: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arch {
+    /// Leopard U-Net (Li & Guan 2021), 475,969 parameters
+    Unet,
+    /// Competition baseline of three convolutions, 66,561 parameters
+    Cnn,
+}
+
+/// How batch normalisation behaves while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNorm {
+    /// Statistics of each rank's own micro-batch
+    #[default]
+    Rank,
+    /// The running statistics, never updated: N ranks then equal one exactly
+    Frozen,
+}
+
+/// Choices that the papers leave open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
+    pub up_activation: Option<Activation>,
+    pub batch_norm: BatchNorm,
+}
+
+impl Arch {
+    pub fn build(self, path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+        ensure!(
+            io.per_base,
+            "{} predicts every base; the data file holds one label a window",
+            self.name()
+        );
+        match self {
+            Arch::Unet => unet::unet(path, io, options),
+            Arch::Cnn => {
+                if options.up_activation.is_some() {
+                    bail!(
+                        "--up-activation belongs to the unet; the cnn has no transposed convolution"
+                    );
+                }
+                cnn::cnn(path, io, options)
+            }
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::Unet => "unet",
+            Arch::Cnn => "cnn",
+        }
+    }
+}

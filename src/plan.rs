@@ -1,0 +1,310 @@
+//! What a training run will do: flags over an optional TOML file, checked, saved in the run and in its checkpoints.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    device::DeviceChoice,
+    model::{Activation, Arch, BatchNorm, Options},
+    optim::{Decay, Rule, Scaling, Schedule},
+};
+
+/// What decides which checkpoint is best and when to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Metric {
+    Loss,
+    PrAuc,
+    AveragePrecision,
+    Auroc,
+    DiceCoef,
+    BinaryIoU,
+}
+
+impl Metric {
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .expect("no variant is hidden")
+            .get_name()
+            .to_string()
+    }
+
+    /// Whether `new` is better than `old`; an undefined metric is better than nothing.
+    pub fn better(self, new: Option<f64>, old: Option<f64>) -> bool {
+        match (new, old) {
+            (Some(new), Some(old)) => {
+                if self == Metric::Loss {
+                    new < old
+                } else {
+                    new > old
+                }
+            }
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+}
+
+/// Every field has a flag and a key of the same name in the TOML file; a field without a value is decided when the
+/// data and the world are known, and printed then.
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $(#[arg($($arg:tt)*)])? $name:ident: $kind:ty,)*) => {
+        /// What was typed.
+        #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Settings {$(
+            $(#[doc = $help])+
+            #[arg(long, $($($arg)*)?)]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $name: Option<$kind>,
+        )*}
+
+        impl Settings {
+            /// These settings, and where they say nothing those of `base`.
+            pub fn over(self, base: Settings) -> Settings {
+                Settings { $($name: self.$name.or(base.$name),)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// HDF5 file of tfbind-prep, with the splits train and valid
+    data: PathBuf,
+    /// Model [default: unet]
+    arch: Arch,
+    /// After the U-Net's transposed convolutions [default: relu]
+    up_activation: Activation,
+    /// Batch norm while training [default: rank]
+    batch_norm: BatchNorm,
+    /// Windows of a step on each rank [default: 16]
+    batch: usize,
+    /// Windows of a step on all ranks together: the same run on any number of ranks, at the same rate
+    #[arg(conflicts_with = "batch")]
+    global_batch: usize,
+    /// Micro-batches of a step on each rank [default: 1]
+    accumulate: usize,
+    /// Passes over the training windows [default: 20]
+    epochs: u64,
+    /// Stop at this step, with a checkpoint to resume from
+    stop_at: u64,
+    /// Optimizer [default: adam]
+    optimizer: Rule,
+    /// Learning rate for one rank's batch [default: 0.001]
+    lr: f64,
+    /// Momentum of sgd and nesterov [default: 0.9]
+    momentum: f64,
+    /// How the rate follows the number of ranks [default: linear]
+    #[arg(value_name = "RULE")]
+    lr_scaling: Scaling,
+    /// Steps over which the rate rises [default: a twentieth of the run, at most 500]
+    warmup: u64,
+    /// How the rate falls [default: cosine]
+    schedule: Decay,
+    /// Epochs between two falls of --schedule step [default: 10]
+    decay_epochs: f64,
+    /// Factor of each fall of --schedule step [default: 0.1]
+    decay_factor: f64,
+    /// Limit of the gradient's norm
+    clip_norm: f64,
+    /// Use windows and their reverse complements
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    reverse_complement: bool,
+    /// Shift windows at random by up to so many bases (at most the data's margin) [default: 0]
+    shift: usize,
+    /// Metric that chooses the best checkpoint [default: pr_auc]
+    metric: Metric,
+    /// Evaluations without a better metric before stopping
+    patience: u64,
+    /// Steps between two evaluations [default: once an epoch]
+    eval_every: u64,
+    /// Windows of a batch in evaluation: Keras' dice depends on it [default: 64]
+    eval_batch: usize,
+    /// Steps between two checkpoints beside those of evaluations
+    save_every: u64,
+    /// Checkpoints kept by step beside best and last [default: 0]
+    keep: usize,
+    /// Seed of weights, order and augmentation [default: 1]
+    seed: u64,
+    /// Where to compute [default: auto]
+    device: DeviceChoice,
+    /// CPU threads of a rank [default: its share of the host's cores]
+    threads: usize,
+}
+
+/// Settings, each with its value.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub data: PathBuf,
+    pub arch: Arch,
+    pub options: Options,
+    /// Windows of a micro-batch on one rank.
+    pub batch: usize,
+    /// Windows of a step on all ranks.
+    pub global_batch: usize,
+    pub accumulate: usize,
+    pub epochs: u64,
+    pub optimizer: Rule,
+    pub momentum: f64,
+    pub schedule: Schedule,
+    pub metric: Metric,
+    pub eval_batch: usize,
+    pub shift: usize,
+    pub seed: u64,
+    pub device: DeviceChoice,
+}
+
+pub fn read_settings(path: &Path) -> Result<Settings> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{}: not a plan", path.display()))
+}
+
+impl Plan {
+    /// `rows` are the training windows, `margin` the data's.
+    pub fn new(settings: Settings, ranks: usize, rows: usize, margin: usize) -> Result<Plan> {
+        let s = settings.clone();
+        ensure!(
+            s.batch.is_none() || s.global_batch.is_none(),
+            "batch and global-batch exclude each other"
+        );
+        let accumulate = s.accumulate.unwrap_or(1);
+        let batch = s.batch.unwrap_or(16);
+        for (name, value) in [
+            ("batch", batch),
+            ("accumulate", accumulate),
+            ("eval-batch", s.eval_batch.unwrap_or(64)),
+        ] {
+            ensure!(value > 0, "--{name} must be at least 1");
+        }
+        // With a fixed global batch the mathematics is that of one rank, and so is the rate.
+        let (global_batch, batch, times) = match s.global_batch {
+            Some(0) => bail!("--global-batch must be at least 1"),
+            Some(global) => (global, global.div_ceil(ranks * accumulate), 1.0),
+            None => (
+                batch * ranks * accumulate,
+                batch,
+                (ranks * accumulate) as f64,
+            ),
+        };
+        let epochs = s.epochs.unwrap_or(20);
+        ensure!(epochs > 0, "--epochs must be at least 1");
+        let steps = epochs * rows.div_ceil(global_batch) as u64;
+        let scaling = s.lr_scaling.unwrap_or(Scaling::Linear);
+        let schedule = Schedule {
+            peak: s.lr.unwrap_or(1e-3) * scaling.factor(times),
+            warmup_steps: s.warmup.unwrap_or((steps / 20).min(500)),
+            decay: s.schedule.unwrap_or(Decay::Cosine),
+            epochs: epochs as f64,
+            decay_epochs: s.decay_epochs.unwrap_or(10.0),
+            decay_factor: s.decay_factor.unwrap_or(0.1),
+        };
+        schedule.check()?;
+        let optimizer = s.optimizer.unwrap_or(Rule::Adam);
+        ensure!(
+            s.momentum.is_none() || optimizer != Rule::Adam,
+            "--momentum belongs to sgd and nesterov, not to adam"
+        );
+        let decays = schedule.decay == Decay::Step;
+        ensure!(
+            decays || (s.decay_epochs.is_none() && s.decay_factor.is_none()),
+            "--decay-epochs and --decay-factor belong to --schedule step"
+        );
+        ensure!(
+            s.clip_norm.is_none_or(|limit| limit > 0.0),
+            "--clip-norm must be positive"
+        );
+        let shift = s.shift.unwrap_or(0);
+        ensure!(
+            shift <= margin,
+            "--shift {shift} is more than the margin of the data, {margin} (tfbind-prep make --margin)"
+        );
+        for (name, value) in [
+            ("eval-every", s.eval_every),
+            ("save-every", s.save_every),
+            ("patience", s.patience),
+        ] {
+            ensure!(value != Some(0), "--{name} must be at least 1");
+        }
+        ensure!(s.threads != Some(0), "--threads must be at least 1");
+        Ok(Plan {
+            data: s
+                .data
+                .clone()
+                .context("--data is missing: the HDF5 file that tfbind-prep made")?,
+            arch: s.arch.unwrap_or(Arch::Unet),
+            options: Options {
+                up_activation: s.up_activation,
+                batch_norm: s.batch_norm.unwrap_or_default(),
+            },
+            batch,
+            global_batch,
+            accumulate,
+            epochs,
+            optimizer,
+            momentum: s.momentum.unwrap_or(0.9),
+            schedule,
+            metric: s.metric.unwrap_or(Metric::PrAuc),
+            eval_batch: s.eval_batch.unwrap_or(64),
+            shift,
+            seed: s.seed.unwrap_or(1),
+            device: s.device.unwrap_or(DeviceChoice::Auto),
+            settings,
+        })
+    }
+
+    /// The resolved plan as a table.
+    pub fn table(&self, ranks: usize, rows: usize) -> String {
+        let s = &self.schedule;
+        let steps = rows.div_ceil(self.global_batch) as u64;
+        let rows = [
+            (
+                "data",
+                format!("{} ({rows} training windows)", self.data.display()),
+            ),
+            ("model", format!("{} {:?}", self.arch.name(), self.options)),
+            (
+                "batch",
+                format!(
+                    "{} = {ranks} ranks x {} x {} micro-batches; {steps} steps an epoch, {} in all",
+                    self.global_batch,
+                    self.batch,
+                    self.accumulate,
+                    steps * self.epochs
+                ),
+            ),
+            (
+                "optimizer",
+                format!(
+                    "{:?}, rate {:.6} after {} warm-up steps, then {:?} over {} epochs",
+                    self.optimizer, s.peak, s.warmup_steps, s.decay, self.epochs
+                ),
+            ),
+            (
+                "augmentation",
+                format!(
+                    "reverse complement {}, shift {}",
+                    self.settings.reverse_complement.unwrap_or(false),
+                    self.shift
+                ),
+            ),
+            (
+                "best by",
+                format!(
+                    "{}, patience {:?}",
+                    self.metric.name(),
+                    self.settings.patience
+                ),
+            ),
+            ("seed", self.seed.to_string()),
+        ];
+        rows.iter()
+            .map(|(name, value)| format!("{name:>13}  {value}\n"))
+            .collect()
+    }
+}

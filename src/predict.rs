@@ -1,0 +1,115 @@
+//! Scores of every base with their locus. Ranks take batches in turn, rank 0 writes them in file order: the file is
+//! the same for any number of ranks.
+
+use anyhow::{Result, ensure};
+use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
+
+use crate::{
+    cli::PredictArgs,
+    comm::Comm,
+    data::{Draw, Windows},
+    evaluate::{Applied, batches_of_rank},
+    loader::Loader,
+    metrics::sigmoid,
+};
+
+pub fn predict(comm: &dyn Comm, args: PredictArgs) -> Result<()> {
+    let Applied {
+        checkpoint,
+        header,
+        windows,
+        mut net,
+        ..
+    } = Applied::open(comm, &args.apply)?;
+    let (draws, loci) = plan_rows(&windows, args.half_window)?;
+    let of = &windows.header;
+    let out = args.out.clone().unwrap_or_else(|| {
+        checkpoint.with_file_name(format!("predictions_{}.h5", args.apply.split))
+    });
+    let mut writer = None;
+    if comm.rank() == 0 {
+        let shape = PredictionHeader {
+            task: of.task,
+            length: of.length,
+            margin: 0,
+            genome: of.genome.clone(),
+            contigs: of.contigs.clone(),
+            targets: of.targets.clone(),
+            model: format!(
+                "{} {} step {}",
+                header.arch.name(),
+                checkpoint.display(),
+                header.progress.step
+            ),
+        };
+        let mut created = PredictionWriter::create(&out, &shape, draws.len())?;
+        created.write_loci(&loci)?;
+        writer = Some(created);
+    }
+    let batches = batches_of_rank(&draws, args.apply.eval_batch, comm);
+    let own = batches.len();
+    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
+    let rounds = draws
+        .len()
+        .div_ceil(args.apply.eval_batch)
+        .div_ceil(comm.size());
+    let row_len = of.targets.len() * of.label_len();
+    let mut written = 0;
+    for round in 0..rounds {
+        let mut probabilities = Vec::new();
+        if round < own {
+            probabilities = net
+                .engine
+                .logits(&loader.next()?)?
+                .into_iter()
+                .map(sigmoid)
+                .collect();
+        }
+        for batch in comm.gather_f32(&probabilities) {
+            if let Some(writer) = &mut writer {
+                writer.write_rows(written, &batch)?;
+                written += batch.len() / row_len;
+            }
+        }
+    }
+    if let Some(writer) = writer {
+        ensure!(
+            written == draws.len(),
+            "predicted {written} windows of {}",
+            draws.len()
+        );
+        writer.finish()?;
+        println!("{written} windows predicted, written to {}", out.display());
+    }
+    Ok(())
+}
+
+/// The windows to predict, in file order. With `half_window`, between two windows that touch on a contig comes the one
+/// that joins their halves, so that every base is seen away from an edge; `tfbind-prep export` averages them.
+fn plan_rows(windows: &Windows, half_window: bool) -> Result<(Vec<Draw>, Vec<Locus>)> {
+    let (length, loci) = (windows.header.length as i64, windows.loci()?);
+    ensure!(
+        !half_window || (windows.header.task == Task::PerBase && length % 2 == 0),
+        "--half-window needs a label for every base and an even window length"
+    );
+    let (mut draws, mut places) = (Vec::new(), Vec::new());
+    for (row, &locus) in loci.iter().enumerate() {
+        draws.push(Draw::from(row as u32));
+        places.push(locus);
+        let next = Locus {
+            start: locus.start + length,
+            ..locus
+        };
+        if half_window && locus.strand > 0 && loci.get(row + 1) == Some(&next) {
+            draws.push(Draw {
+                between: true,
+                ..Draw::from(row as u32)
+            });
+            places.push(Locus {
+                start: locus.start + length / 2,
+                ..locus
+            });
+        }
+    }
+    Ok((draws, places))
+}
