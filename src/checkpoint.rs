@@ -178,6 +178,17 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// All tensors by name, for comparing two checkpoints.
+    pub fn sorted_tensors(&self) -> Vec<(String, Vec<f32>)> {
+        let mut all: Vec<_> = self
+            .tensors
+            .iter()
+            .map(|(name, (_, values))| (name.clone(), values.clone()))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
     fn fill(&self, name: &str, tensor: &Tensor) -> Result<()> {
         let shown = self.path.display();
         let (shape, values) = self

@@ -63,7 +63,8 @@ pub struct ApplyArgs {
     pub eval_batch: usize,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
-    /// CPU threads of a rank [default: its share of the host's cores]
+    /// CPU threads of a rank [default: its share of the host's cores; predict: 1, as its file is then the same for any
+    /// number of ranks]
     #[arg(long)]
     pub threads: Option<usize>,
 }

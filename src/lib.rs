@@ -16,6 +16,7 @@ pub mod device;
 pub mod engine;
 pub mod evaluate;
 pub mod flat;
+pub mod job;
 pub mod loader;
 pub mod metrics;
 pub mod model;

@@ -1,14 +1,14 @@
 //! Parse, start MPI, run; a failure anywhere ends the job on all ranks with one line and a non-zero code.
 
-use std::{panic, process::ExitCode, thread, time::Duration};
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Cli, Command, ModelsArgs},
-    comm::{Comm, Mpi},
     evaluate,
+    job::on_all_ranks,
     model::{Arch, Io, Options},
     predict, report, train,
 };
@@ -43,33 +43,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn on_all_ranks(run: impl FnOnce(&dyn Comm) -> Result<()>) -> ExitCode {
-    let comm = match Mpi::start() {
-        Ok(comm) => comm,
-        Err(err) => {
-            eprintln!("error: {err:#}");
-            Mpi::abort(1)
-        }
-    };
-    let (rank, host) = (comm.rank(), comm.host().to_string());
-    let abort_all = move |cause: &str| -> ! {
-        // What all ranks find wrong, rank 0 says for all: its abort ends the others before they speak.
-        if rank != 0 {
-            thread::sleep(Duration::from_millis(400));
-        }
-        eprintln!("error: rank {rank} on {host}: {cause}");
-        Mpi::abort(1)
-    };
-    let abort_on_panic = abort_all.clone();
-    panic::set_hook(Box::new(move |info| {
-        abort_on_panic(&info.to_string().replace('\n', " "))
-    }));
-    match run(&comm) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => abort_all(&format!("{err:#}").replace('\n', " ")),
-    }
-}
-
 fn models(args: ModelsArgs) -> Result<()> {
     let Some(arch) = args.arch else {
         for arch in Arch::value_variants() {
@@ -95,10 +68,10 @@ fn models(args: ModelsArgs) -> Result<()> {
         up_activation: args.up_activation,
         ..Options::default()
     };
-    print!(
-        "{}",
-        arch.build(&VarStore::new(Device::Cpu).root(), io, options)?
-            .table()
-    );
+    let table = arch
+        .build(&VarStore::new(Device::Cpu).root(), io, options)?
+        .table();
+    // A reader such as `head` may have closed the pipe: it has seen enough.
+    let _ = std::io::stdout().write_all(table.as_bytes());
     Ok(())
 }

@@ -13,7 +13,11 @@ use crate::{
     metrics::sigmoid,
 };
 
-pub fn predict(comm: &dyn Comm, args: PredictArgs) -> Result<()> {
+/// On one thread a convolution adds in the same order whatever runs beside it; on several it may not.
+const THREADS: usize = 1;
+
+pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
+    args.apply.threads.get_or_insert(THREADS);
     let Applied {
         checkpoint,
         header,

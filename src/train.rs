@@ -230,7 +230,7 @@ pub fn start_from_rank_0(comm: &dyn Comm, flat: &FlatTensors, optimizer: &Optimi
 }
 
 pub fn broadcast(comm: &dyn Comm, tensor: &Tensor) {
-    if comm.size() == 1 {
+    if comm.size() == 1 || tensor.numel() == 0 {
         return;
     }
     let mut values = vec![0u8; tensor.numel() * 4];

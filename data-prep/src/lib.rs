@@ -5,3 +5,30 @@
 
 pub mod partial;
 pub mod schema;
+
+macro_rules! genome_modules {
+    ($($visibility:vis mod $name:ident;)*) => {
+        $(#[cfg(feature = "genome")] $visibility mod $name;)*
+    };
+}
+
+genome_modules! {
+    mod bigwig;
+    mod error;
+    pub mod export;
+    mod fasta;
+    pub mod inspect;
+    mod intervals;
+    pub mod make;
+    mod motif;
+    mod named;
+    mod peaks;
+    mod plan;
+    mod regions;
+    mod signal;
+    pub mod simulate;
+    mod text;
+}
+
+#[cfg(feature = "genome")]
+pub use error::Error;

@@ -14,8 +14,8 @@ from hashing import uniform
 from networks import Cnn, UNet
 
 BATCH, LENGTH = 2, 96
-# These inputs keep every ReLU and pooling decision about five float32 errors away from a tie.
-STREAM = 1320
+# These inputs keep ReLU and pooling decisions clear of a tie: float32 then agrees with float64, checked below.
+STREAM = 1340
 RELATIVE = 1e-4  # largest accepted float32 error, of the largest value in the tensor
 
 
@@ -47,7 +47,7 @@ def inputs():
     base, missing, signal, masked, bound = (uniform(t, n) for t in range(STREAM, STREAM + 5))
     seq = np.where(missing < 0.06, 4, np.floor(4 * base)).astype(np.uint8)
     label = np.where(masked < 0.1, -1, bound < 0.3).astype(np.int8)
-    signal = (4 * signal**4).astype(np.float32)
+    signal = (4 * signal**4).astype(np.float16).astype(np.float32)  # as data files store it
     return (torch.from_numpy(seq.reshape(BATCH, LENGTH)),
             torch.from_numpy(signal.reshape(shape)), torch.from_numpy(label.reshape(shape)))
 

@@ -1,0 +1,198 @@
+//! Which windows are kept, and their labels: all that needs no sequence and no signal.
+
+use std::ops::Range;
+
+use crate::error::Error;
+use crate::fasta::Genome;
+use crate::intervals::Intervals;
+use crate::regions::Region;
+use crate::schema::{MASKED, Task};
+
+/// The labels of windows.
+pub struct Labels {
+    pub task: Task,
+    pub length: u64,
+    /// Of a window that has one label, the central bases that decide it.
+    pub bin: u64,
+    /// Per target and contig.
+    pub targets: Vec<Vec<Intervals>>,
+    /// Per contig.
+    pub mask: Vec<Intervals>,
+}
+
+impl Labels {
+    /// Labels of the window at `start`, row-major [targets, label_len].
+    pub fn of(&self, contig: usize, start: u64) -> Vec<i8> {
+        match self.task {
+            Task::PerBase => self.per_base(contig, start..start + self.length),
+            Task::PerWindow => self.per_window(contig, self.bin_at(start)),
+        }
+    }
+
+    fn per_base(&self, contig: usize, window: Range<u64>) -> Vec<i8> {
+        let length = self.length as usize;
+        let mut labels = vec![0; self.targets.len() * length];
+        for (labels, target) in labels.chunks_exact_mut(length).zip(&self.targets) {
+            for (intervals, label) in [(&target[contig], 1), (&self.mask[contig], MASKED)] {
+                for part in intervals.within(window.clone()) {
+                    let (from, until) = (part.start - window.start, part.end - window.start);
+                    labels[from as usize..until as usize].fill(label);
+                }
+            }
+        }
+        labels
+    }
+
+    /// 1 where peaks cover more than half of the bin, as DeepSEA has it (Zhou & Troyanskaya 2015).
+    fn per_window(&self, contig: usize, bin: Range<u64>) -> Vec<i8> {
+        let masked = self.mask[contig].bases_within(bin.clone()) > 0;
+        let label = |target: &Vec<Intervals>| match masked {
+            true => MASKED,
+            false => i8::from(2 * target[contig].bases_within(bin.clone()) > self.bin),
+        };
+        self.targets.iter().map(label).collect()
+    }
+
+    fn bin_at(&self, start: u64) -> Range<u64> {
+        let first = start + (self.length - self.bin) / 2;
+        first..first + self.bin
+    }
+
+    fn wholly_masked(&self, contig: usize, start: u64) -> bool {
+        let mask = &self.mask[contig];
+        match self.task {
+            Task::PerBase => mask.bases_within(start..start + self.length) == self.length,
+            Task::PerWindow => mask.bases_within(self.bin_at(start)) > 0,
+        }
+    }
+}
+
+/// The windows of all regions that pass the filters.
+pub struct Plan<'a> {
+    pub genome: &'a Genome,
+    pub regions: Vec<Region>,
+    pub labels: &'a Labels,
+    pub stride: u64,
+    pub max_unknown: f64,
+    /// Where set, windows of the train split without a positive are kept if their hash is below.
+    keep_below: Option<u64>,
+}
+
+/// Bins of the histogram of hashes, and the width of one.
+const HASH_BINS: usize = 1 << 16;
+const HASH_BIN: u64 = 1 << (64 - 16);
+
+impl<'a> Plan<'a> {
+    /// Also returns a note for each contig passed over because it is shorter than a window.
+    pub fn new(
+        genome: &'a Genome,
+        mut regions: Vec<Region>,
+        labels: &'a Labels,
+        stride: u64,
+        max_unknown: f64,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let length = labels.length;
+        let short = |region: &Region| region.end - region.start < length;
+        if let Some(region) = regions.iter().find(|region| short(region) && !region.whole) {
+            return Err(Error::ShortRegion {
+                split: region.split.clone(),
+                region: region.to_string(),
+                length: length as usize,
+            });
+        }
+        let passed_over = regions.extract_if(.., |region| short(region));
+        let notes = passed_over.map(|region| {
+            let size = region.end - region.start;
+            format!("{} ({size} bases) is shorter than a window; passed over", region.name)
+        });
+        let notes = notes.collect();
+        Ok((Self { genome, regions, labels, stride, max_unknown, keep_below: None }, notes))
+    }
+
+    /// The kept windows of a contig, as split and start, from left to right.
+    pub fn windows(&self, contig: usize) -> impl Iterator<Item = (&str, u64)> + '_ {
+        let regions = self.regions.iter().filter(move |region| region.contig == contig);
+        regions.flat_map(move |region| {
+            let starts = tile(region.start..region.end, self.labels.length, self.stride);
+            let kept = starts.filter(move |&start| self.keeps(region, start));
+            kept.map(move |start| (region.split.as_str(), start))
+        })
+    }
+
+    fn keeps(&self, region: &Region, start: u64) -> bool {
+        let (contig, length) = (region.contig, self.labels.length);
+        let unknown = self.genome.unknown[contig].bases_within(start..start + length);
+        unknown as f64 <= self.max_unknown * length as f64
+            && !self.labels.wholly_masked(contig, start)
+            && self.keep_below.is_none_or(|limit| {
+                region.split != "train"
+                    || hash(&region.name, start) < limit
+                    || self.labels.of(contig, start).contains(&1)
+            })
+    }
+
+    /// Keeps in train at most `per_positive` windows without a positive for each with one.
+    ///
+    /// Chosen by hash, through a histogram of hashes, so that memory does not grow with the windows;
+    /// what this costs is at most the last bin's share of windows.
+    pub fn thin(&mut self, per_positive: u64) {
+        let mut without = vec![0u64; HASH_BINS];
+        let mut with = 0u64;
+        for (contig, name) in self.genome.names().enumerate() {
+            for (_, start) in self.windows(contig).filter(|&(split, _)| split == "train") {
+                if self.labels.of(contig, start).contains(&1) {
+                    with += 1;
+                } else {
+                    without[(hash(name, start) / HASH_BIN) as usize] += 1;
+                }
+            }
+        }
+        let mut room = with * per_positive;
+        let full = without.iter().position(|&windows| match room.checked_sub(windows) {
+            Some(left) => {
+                room = left;
+                false
+            }
+            None => true,
+        });
+        self.keep_below = full.map(|bin| bin as u64 * HASH_BIN);
+    }
+}
+
+/// Starts of the windows that cover `region`; the last is shifted left to end at its end.
+fn tile(region: Range<u64>, length: u64, stride: u64) -> impl Iterator<Item = u64> {
+    let last = region.end - length;
+    let regular = (region.start..last).step_by(stride as usize);
+    regular.chain(std::iter::once(last))
+}
+
+/// FNV-1a over name and start, then the finaliser of MurmurHash3 to spread the low bits.
+fn hash(contig: &str, start: u64) -> u64 {
+    let bytes = contig.bytes().chain(start.to_le_bytes());
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_base() {
+        let starts = |region, length, stride| tile(region, length, stride).collect::<Vec<_>>();
+        assert_eq!(starts(0..10, 4, 4), [0, 4, 6]);
+        assert_eq!(starts(2..10, 4, 4), [2, 6]);
+        assert_eq!(starts(5..9, 4, 2), [5]);
+        assert_eq!(starts(0..9, 4, 2), [0, 2, 4, 5]);
+    }
+
+    #[test]
+    fn hashes_spread() {
+        let below = (0..10_000).filter(|&start| hash("chr1", start * 1024) < u64::MAX / 4).count();
+        assert!((2300..2700).contains(&below), "{below} of 10000 in a quarter");
+    }
+}

@@ -1,0 +1,96 @@
+//! Which parts of the genome make up which split.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::error::{Error, contig_hint};
+use crate::fasta::Genome;
+
+/// A part of a contig, 0-based and half-open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    pub split: String,
+    pub contig: usize,
+    pub name: String,
+    pub start: u64,
+    pub end: u64,
+    /// Named without coordinates, so that a contig too short for a window may be passed over.
+    pub whole: bool,
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}-{}", self.name, self.start, self.end)
+    }
+}
+
+impl Region {
+    fn parse(text: &str, split: &str, genome: &Genome) -> Result<Self, Error> {
+        let region = |contig: usize, range: Option<(u64, u64)>| {
+            let size = genome.contigs[contig].size;
+            let (start, end) = range.unwrap_or((0, size));
+            let name = genome.contigs[contig].name.clone();
+            Self { split: split.to_owned(), contig, name, start, end, whole: range.is_none() }
+        };
+        // A name may itself contain a colon, as HLA contigs do.
+        if let Some(contig) = genome.index(text) {
+            return Ok(region(contig, None));
+        }
+        let coordinates = text.rsplit_once(':').and_then(|(name, range)| {
+            let (start, end) = range.split_once('-')?;
+            Some((name, start.parse::<u64>().ok()?, end.parse::<u64>().ok()?))
+        });
+        let name = coordinates.map_or(text, |(name, _, _)| name);
+        let Some(contig) = genome.index(name) else {
+            return Err(Error::SplitContig {
+                split: split.to_owned(),
+                contig: name.to_owned(),
+                hint: contig_hint(name, genome.names()),
+            });
+        };
+        let size = genome.contigs[contig].size;
+        match coordinates {
+            Some((_, start, end)) if start < end && end <= size => Ok(region(contig, Some((start, end)))),
+            _ => Err(Error::Request(format!(
+                "the {split} split names {text}; expected contig:start-end with \
+                 0 <= start < end <= {size}, the length of the contig"
+            ))),
+        }
+    }
+}
+
+/// The regions of all splits in genome order, from what was asked per split.
+///
+/// Without a train split, every contig that no other split names is trained on.
+pub fn resolve(asked: &[(&str, &[String])], genome: &Genome) -> Result<Vec<Region>, Error> {
+    let given = |name: &str| asked.iter().any(|(split, texts)| *split == name && !texts.is_empty());
+    if !given("valid") && !given("test") && !given("predict") {
+        return Err(Error::Request(
+            "no split is held out: give --valid and --test contigs or regions, for instance \
+             `--valid chr8 --test chr9,chr1:0-5000000` (train is then every other contig)"
+                .to_owned(),
+        ));
+    }
+    let mut regions = Vec::new();
+    for (split, texts) in asked {
+        for text in *texts {
+            regions.push(Region::parse(text, split, genome)?);
+        }
+    }
+    let only_predict = !given("valid") && !given("test");
+    if !given("train") && !only_predict {
+        let named: HashSet<_> = regions.iter().map(|region| region.contig).collect();
+        let others = (0..genome.contigs.len()).filter(|contig| !named.contains(contig));
+        let names = others.map(|contig| &genome.contigs[contig].name);
+        let train: Result<Vec<_>, _> = names.map(|name| Region::parse(name, "train", genome)).collect();
+        regions.extend(train?);
+    }
+    regions.sort_by_key(|region| (region.contig, region.start));
+    for pair in regions.windows(2) {
+        if pair[0].contig == pair[1].contig && pair[1].start < pair[0].end {
+            let of = |region: &Region| format!("{region} in {}", region.split);
+            return Err(Error::Overlap { first: of(&pair[0]), second: of(&pair[1]) });
+        }
+    }
+    Ok(regions)
+}

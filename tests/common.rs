@@ -1,0 +1,179 @@
+//! An end-to-end test in five lines: `let run = Run::new(); run.write_data(...); run.ranks(2).train(&[...])`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use half::f16;
+use tempfile::TempDir;
+use tfbind_mpi::{checkpoint::Checkpoint, sampler::SplitMix};
+use tfbind_prep::schema::{Contig, DataWriter, Header, Locus, Task, Window};
+
+pub const LENGTH: usize = 64;
+
+pub struct Run {
+    pub dir: TempDir,
+    ranks: usize,
+}
+
+/// This process wrote the data: a child that another test forks at that moment holds the file's lock a little longer.
+pub const NO_LOCK: (&str, &str) = ("HDF5_USE_FILE_LOCKING", "FALSE");
+
+/// A program on N ranks. `scratch` is for Open MPI's own files: two jobs that share a folder there race when one is
+/// aborted while the other starts.
+pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
+    let mut command = Command::new("mpirun");
+    command.env("TMPDIR", scratch);
+    command.args(["-np", &ranks.to_string(), program]);
+    for (name, value) in [
+        NO_LOCK,
+        ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+        ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+        ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+        // Tests run side by side: every mpirun would bind its ranks to the same first cores.
+        ("OMPI_MCA_hwloc_base_binding_policy", "none"),
+        ("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"),
+        ("PRTE_MCA_hwloc_default_binding_policy", "none"),
+    ] {
+        command.env(name, value);
+    }
+    command
+}
+
+impl Run {
+    pub fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+            ranks: 1,
+        }
+    }
+
+    /// 1 means without mpirun.
+    pub fn ranks(&mut self, ranks: usize) -> &mut Self {
+        self.ranks = ranks;
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Windows of random bases and signal; positives around each CACGTG, some labels masked. `spoil` may change a
+    /// training window.
+    pub fn write_data(&self, train: usize, spoil: impl Fn(usize, &mut Window)) -> PathBuf {
+        let path = self.path("data.h5");
+        let header = Header {
+            task: Task::PerBase,
+            length: LENGTH,
+            margin: 0,
+            genome: "test".into(),
+            contigs: vec![Contig {
+                name: "chrT".into(),
+                size: 1 << 20,
+            }],
+            tracks: vec!["dnase".into()],
+            targets: vec!["ctcf".into()],
+            normalise: "none".into(),
+            missing: "zero".into(),
+            recipe: String::new(),
+            recipe_hash: "0".into(),
+        };
+        let mut writer = DataWriter::create(&path, &header, true).unwrap();
+        let mut start = 0;
+        for (split, windows) in [("train", train), ("valid", 10), ("test", 13)] {
+            for row in 0..windows {
+                let mut window = window(start);
+                start += LENGTH as i64;
+                if split == "train" {
+                    spoil(row, &mut window);
+                }
+                writer.push(split, &window).unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        path
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Output {
+        let program = env!("CARGO_BIN_EXE_tfbind-mpi");
+        let mut command = if self.ranks == 1 {
+            Command::new(program)
+        } else {
+            mpirun(self.ranks, program, self.dir.path())
+        };
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .envs([NO_LOCK])
+            .output()
+            .expect("the program starts")
+    }
+
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.call(arguments);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(output.status.success(), "{arguments:?}\n{out}\n{err}");
+        out.into_owned()
+    }
+
+    /// Fails with a non-zero code; returns the lines that begin with `error:`.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.call(arguments);
+        assert!(!output.status.success(), "{arguments:?} should have failed");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<&str> = err.lines().filter(|line| line.contains("error:")).collect();
+        assert!(!lines.is_empty(), "no error line: {err}");
+        lines.join("\n")
+    }
+
+    pub fn train(&self, run: &str, arguments: &[&str]) -> String {
+        self.ok(&[
+            &[
+                "train", "--data", "data.h5", "--run", run, "--device", "cpu",
+            ],
+            arguments,
+        ]
+        .concat())
+    }
+
+    /// Losses of the steps that a run logged.
+    pub fn losses(&self, run: &str) -> Vec<f64> {
+        let text = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["event"] == "step")
+            .map(|line| line["loss"].as_f64().unwrap())
+            .collect()
+    }
+
+    pub fn last(&self, run: &str) -> Checkpoint {
+        Checkpoint::read(&self.path(run).join("last.safetensors")).unwrap()
+    }
+}
+
+fn window(start: i64) -> Window {
+    let mut random = SplitMix::keyed(&[start as u64]);
+    let mut seq: Vec<u8> = (0..LENGTH).map(|_| random.below(4) as u8).collect();
+    let site = random.below(LENGTH as u64 - 6) as usize;
+    seq[site..site + 6].copy_from_slice(&[1, 0, 1, 2, 3, 2]);
+    let mut label = vec![0i8; LENGTH];
+    label[site..site + 6].fill(1);
+    label[random.below(LENGTH as u64) as usize] = -1;
+    let signal = (0..LENGTH)
+        .map(|_| f16::from_f32(random.below(100) as f32 / 50.0))
+        .collect();
+    Window {
+        seq,
+        signal,
+        label,
+        locus: Locus {
+            contig: 0,
+            start,
+            strand: 1,
+        },
+    }
+}

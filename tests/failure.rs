@@ -1,0 +1,224 @@
+//! Bad input and dying ranks: one clear line, a non-zero code, and no rank left behind.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use half::f16;
+use hdf5::{Hyperslab, SliceOrIndex};
+use ndarray::arr0;
+use tfbind_mpi::job::on_all_ranks;
+
+use crate::common::{Run, mpirun};
+
+const TRAIN: [&str; 11] = [
+    "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--batch", "4", "--epochs",
+    "1",
+];
+
+#[test]
+fn a_rank_that_meets_a_bad_row_ends_all_ranks_in_seconds() {
+    let mut run = Run::new();
+    run.ranks(4).write_data(16, |row, window| {
+        if row == 11 {
+            window.signal[7] = f16::NAN
+        }
+    });
+    let start = Instant::now();
+    let error = run.fails(&TRAIN);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        error.contains("data.h5") && error.contains("row 11") && error.contains("NaN"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn labels_and_bases_that_cannot_be_are_named() {
+    for (dataset, place, expected) in [("label", vec![2, 0, 5], "3"), ("seq", vec![2, 5], "9")] {
+        let run = Run::new();
+        let data = run.write_data(8, |_, _| {});
+        // The writer refuses such values: put them in behind its back.
+        let file = hdf5::File::open_rw(&data).unwrap();
+        let place: Vec<SliceOrIndex> = place.into_iter().map(SliceOrIndex::Index).collect();
+        let value = expected.parse::<i8>().unwrap();
+        let dataset = file.dataset(&format!("train/{dataset}")).unwrap();
+        match value {
+            3 => dataset
+                .write_slice(&arr0(3i8), Hyperslab::from(place))
+                .unwrap(),
+            _ => dataset
+                .write_slice(&arr0(9u8), Hyperslab::from(place))
+                .unwrap(),
+        }
+        drop((dataset, file));
+        let error = run.fails(&TRAIN);
+        assert!(
+            error.contains("row 2") && error.contains(expected) && error.contains("train"),
+            "{error}"
+        );
+    }
+}
+
+/// Runs only as a child of the next test: rank 1 panics while the others wait for it.
+#[test]
+fn panicking_child() {
+    if std::env::var_os("TFBIND_PANICKING_CHILD").is_some() {
+        on_all_ranks(|comm| {
+            assert_ne!(comm.rank(), 1, "rank 1 panics on purpose");
+            comm.barrier();
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_panic_on_one_rank_ends_all_ranks_in_seconds() {
+    let own = std::env::current_exe().unwrap();
+    let start = Instant::now();
+    let run = Run::new();
+    let output = mpirun(3, own.to_str().unwrap(), run.dir.path())
+        .args(["--exact", "failure::panicking_child", "--nocapture"])
+        .env("TFBIND_PANICKING_CHILD", "1")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("rank 1 on") && error.contains("panics on purpose"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_killed_rank_ends_the_job_and_the_last_checkpoint_stays_good() {
+    let mut run = Run::new();
+    run.ranks(2).write_data(64, |_, _| {});
+    let mut job = mpirun(2, env!("CARGO_BIN_EXE_tfbind-mpi"), run.dir.path())
+        .args([
+            "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--batch", "2",
+            "--epochs", "9999",
+        ])
+        .args(["--save-every", "2"])
+        .current_dir(run.dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(run.path("stderr")).unwrap())
+        .spawn()
+        .unwrap();
+    let last = run.path("run/last.safetensors");
+    let started = Instant::now();
+    while !last.exists() {
+        let said = || fs::read_to_string(run.path("stderr")).unwrap();
+        assert_eq!(job.try_wait().unwrap(), None, "ended early: {}", said());
+        let late = started.elapsed() > Duration::from_secs(60);
+        assert!(!late, "no checkpoint after a minute: {}", said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let ranks = Command::new("pgrep")
+        .args(["-P", &job.id().to_string()])
+        .output()
+        .unwrap()
+        .stdout;
+    let ranks = String::from_utf8(ranks).unwrap();
+    let victim = ranks.lines().last().expect("mpirun has children");
+    assert!(
+        Command::new("kill")
+            .args(["-9", victim])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let killed = Instant::now();
+    assert!(!job.wait().unwrap().success());
+    assert!(
+        killed.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        killed.elapsed()
+    );
+    let before = run.last("run").header.progress.step;
+    let stop = (before + 3).to_string();
+    run.ok(&["train", "--run", "run", "--resume", "--stop-at", &stop]);
+    assert_eq!(run.losses("run").len() as u64, before + 3);
+}
+
+#[test]
+fn files_that_are_cut_short_or_of_another_version_are_named() {
+    let run = Run::new();
+    let data = run.write_data(8, |_, _| {});
+    run.train("run", &["--batch", "4", "--epochs", "1"]);
+
+    let checkpoint = run.path("run/best.safetensors");
+    let bytes = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run.fails(&["evaluate", "run", "--device", "cpu"]);
+    assert!(
+        error.contains("best.safetensors") && error.contains("cut short"),
+        "{error}"
+    );
+    fs::write(&checkpoint, &bytes).unwrap();
+
+    let bytes = fs::read(&data).unwrap();
+    fs::write(&data, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run.fails(&["evaluate", "run", "--device", "cpu"]);
+    assert!(
+        error.contains("data.h5") && error.contains("cut short"),
+        "{error}"
+    );
+    fs::write(&data, &bytes).unwrap();
+
+    let file = hdf5::File::open_rw(&data).unwrap();
+    file.attr("schema_version")
+        .unwrap()
+        .write_scalar(&99u32)
+        .unwrap();
+    drop(file);
+    let error = run.fails(&["evaluate", "run", "--device", "cpu"]);
+    assert!(error.contains("99") && error.contains("version"), "{error}");
+}
+
+#[test]
+fn what_was_asked_for_is_what_runs_or_an_error() {
+    let mut run = Run::new();
+    run.write_data(8, |_, _| {});
+    if !tch::Cuda::is_available() {
+        let mut cuda = TRAIN;
+        cuda[6] = "cuda";
+        assert!(run.fails(&cuda).contains("sees no GPU"));
+    }
+    fs::write(run.path("plan.toml"), "epohcs = 3\n").unwrap();
+    let error = run.fails(&["train", "--run", "run", "--from", "plan.toml"]);
+    assert!(
+        error.contains("plan.toml") && error.contains("epohcs"),
+        "{error}"
+    );
+    assert!(
+        run.fails(&["train", "--run", "run", "--resume"])
+            .contains("last.safetensors")
+    );
+    for (flags, expected) in [
+        (&["--momentum", "0.5"][..], "--momentum belongs to sgd"),
+        (&["--decay-epochs", "3"], "belong to --schedule step"),
+        (&["--shift", "4"], "margin of the data, 0"),
+        (&["--threads", "0"], "--threads must be at least 1"),
+    ] {
+        let error = run.ranks(2).fails(&[&TRAIN[..], flags].concat());
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(error.lines().count(), 1, "said once for all ranks: {error}");
+    }
+    run.ranks(1).ok(&TRAIN);
+    assert!(run.fails(&TRAIN).contains("holds a run already"));
+}

@@ -1,0 +1,8 @@
+//! One binary for all integration tests: libtorch is linked once.
+
+mod common;
+mod failure;
+mod golden;
+mod models;
+mod ranks;
+mod resume;
