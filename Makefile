@@ -1,6 +1,8 @@
-# make demo: set up, build, simulate, prepare, train on two ranks, evaluate, predict.   make test: set up, run every check.
-# SITE names the file in modules/ that knows this machine's packages and libraries.
+# make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
+# make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
 SITE  ?= debian
+RANKS ?= 2
+DEMO  ?= runs/demo
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -12,7 +14,27 @@ build:
 
 demo: build
 	@. modules/$(SITE)
-	benches/demo.sh
+	train=target/release/tfbind-mpi prep=target/release/tfbind-prep
+	[ ! -e $(DEMO) ] || mv $(DEMO) $(DEMO).$$(date +%Y%m%d-%H%M%S)
+	mkdir -p $(DEMO)
+	set -x
+	$$prep simulate --out $(DEMO)/genome
+	$$prep make --fasta $(DEMO)/genome/genome.fa --signal DNase=$(DEMO)/genome/dnase.bigWig \
+	    --peaks CTCF=$(DEMO)/genome/ctcf.narrowPeak --widen 25 --length 2048 \
+	    --valid sim9 --test sim10 --out $(DEMO)/data.h5
+	mpirun -np $(RANKS) $$train train --data $(DEMO)/data.h5 --run $(DEMO)/run \
+	    --batch 8 --epochs 12 --lr 0.002 --lr-scaling none --reverse-complement
+	mpirun -np $(RANKS) $$train predict $(DEMO)/run --half-window
+	$$prep export $(DEMO)/run/predictions_test.h5 --bigwig $(DEMO)/run/predictions.bigWig
+	mpirun -np $(RANKS) $$train evaluate $(DEMO)/run --motif $(DEMO)/genome/ctcf.pfm --motif-reach 25 \
+	    | tee $(DEMO)/evaluation.txt
+	$$train report $(DEMO)/run
+	{ set +x; } 2>/dev/null
+	printf '\n%s\n' "genome files          $(DEMO)/genome" "windows               $(DEMO)/data.h5" \
+	    "checkpoints, log      $(DEMO)/run" "predictions           $(DEMO)/run/predictions.bigWig" \
+	    "pictures              $(DEMO)/run/report.html" "metrics               $(DEMO)/run/evaluation_metrics.csv"
+	echo
+	grep -E '^[a-z_]+ [0-9undefi.]+$$' $(DEMO)/evaluation.txt
 
 test:
 	@. modules/$(SITE)

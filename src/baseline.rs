@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{
     comm::Comm,
     data::{Draw, Rows, Windows},
-    evaluate::{Bins, batches_of_rank},
+    evaluate::{BinScore, Bins, batches_of_rank},
     loader::Loader,
     metrics::{Metrics, Tally},
     motif::Motif,
@@ -97,6 +97,10 @@ pub fn tallies(
             match bins {
                 None => tally.add(&logits, labels),
                 Some(bins) => {
+                    let bins = Bins {
+                        score: BinScore::Max,
+                        ..bins
+                    };
                     let (logits, labels) = bins.apply(&logits, labels);
                     tally.add(&logits, &labels);
                 }
@@ -111,12 +115,12 @@ pub fn tallies(
 }
 
 fn pass(comm: &dyn Comm, windows: &Arc<Windows>, mut each: impl FnMut(&Rows)) -> Result<()> {
-    let draws: Vec<Draw> = (0..windows.len() as u32).map(Draw::from).collect();
+    let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
     let batches = batches_of_rank(&draws, BATCH, comm);
     let count = batches.len();
     let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
     for _ in 0..count {
-        each(&loader.next()?);
+        each(&loader.next_rows()?);
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Progress {
     /// Rows of this epoch already used.
     pub done: usize,
     pub training_seconds: f64,
+    /// Training windows used, all ranks and epochs.
+    pub samples: u64,
     pub best: Option<f64>,
     pub best_step: u64,
     /// Evaluations since the best.
@@ -60,6 +62,7 @@ pub struct Header {
     /// Hash of the recipe that made the training data.
     pub data_recipe: String,
     pub ranks: usize,
+    pub device: String,
     pub progress: Progress,
     pub plan: Settings,
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     device::DeviceChoice,
-    evaluate::BinLabel,
+    evaluate::{BinLabel, BinScore},
     model::{Activation, Arch},
     plan::Settings,
 };
@@ -22,7 +22,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Train a model; under mpirun on as many ranks as it starts
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Metrics of a trained model on a split of a data file
     Evaluate(EvaluateArgs),
     /// Scores with locus, to HDF5; `tfbind-prep export` turns them into bigWig
@@ -76,9 +76,12 @@ pub struct EvaluateArgs {
     /// Folder for the tables [default: beside the checkpoint]
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Score bins of so many bases by their highest base
+    /// Score bins of so many bases
     #[arg(long)]
     pub bin: Option<usize>,
+    /// A bin's score of the model's (a baseline's is always the highest)
+    #[arg(long, value_enum, default_value = "max", requires = "bin")]
+    pub bin_score: BinScore,
     /// When a bin is positive
     #[arg(long, value_enum, default_value = "any", requires = "bin")]
     pub bin_label: BinLabel,

@@ -85,7 +85,7 @@ impl Windows {
         })
     }
 
-    pub fn len(&self) -> usize {
+    pub fn num_rows(&self) -> usize {
         self.split.len()
     }
 
@@ -114,7 +114,9 @@ impl Windows {
                     .read_into(row as usize, &mut seq, &mut signal, &mut label)?;
             }
             self.cut(*draw, &seq, &signal, &label, &mut rows);
-            (seq.clear(), signal.clear(), label.clear());
+            seq.clear();
+            signal.clear();
+            label.clear();
         }
         Ok(rows)
     }

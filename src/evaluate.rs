@@ -5,22 +5,21 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde_json::json;
 
 use crate::{
+    apply::Applied,
     baseline,
-    checkpoint::{Checkpoint, Header, write_atomically},
-    cli::{ApplyArgs, EvaluateArgs},
-    comm::{Comm, share_text},
+    checkpoint::{Checkpoint, write_atomically},
+    cli::EvaluateArgs,
+    comm::Comm,
     data::{Draw, Windows},
-    device,
-    engine::{Engine, Net},
+    engine::Engine,
     loader::Loader,
     metrics::{Metrics, Tally, shown},
-    model::Options,
-    train::{BEST, broadcast},
+    train::LAST,
 };
 
 /// When a bin of many bases counts as positive.
@@ -32,18 +31,30 @@ pub enum BinLabel {
     Half,
 }
 
-/// Bins of bases: the score is the highest of the bin, as maxATAC and ENCODE-DREAM have it.
+/// What a bin's score is made of its bases'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BinScore {
+    /// The highest, as maxATAC has it
+    Max,
+    /// The mean, which a site at the very edge of a neighbour does not raise
+    Mean,
+}
+
+/// Bins of bases.
 #[derive(Clone, Copy, Debug)]
 pub struct Bins {
     pub size: usize,
+    pub score: BinScore,
     pub label: BinLabel,
 }
 
 impl Bins {
     pub fn apply(&self, logits: &[f32], labels: &[i8]) -> (Vec<f32>, Vec<i8>) {
-        let scores = logits
-            .chunks(self.size)
-            .map(|bin| bin.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let score = |bin: &[f32]| match self.score {
+            BinScore::Max => bin.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            BinScore::Mean => bin.iter().sum::<f32>() / bin.len() as f32,
+        };
+        let scores = logits.chunks(self.size).map(score);
         let label = |bin: &[i8]| {
             let positives = bin.iter().filter(|&&label| label > 0).count();
             let needed = if self.label == BinLabel::Any {
@@ -82,13 +93,13 @@ pub fn tally(
     batch: usize,
     bins: Option<Bins>,
 ) -> Result<Tally> {
-    let draws: Vec<Draw> = (0..windows.len() as u32).map(Draw::from).collect();
+    let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
     let batches = batches_of_rank(&draws, batch, comm);
     let count = batches.len();
     let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
     let mut tally = Tally::default();
     for _ in 0..count {
-        let rows = loader.next()?;
+        let rows = loader.next_rows()?;
         let logits = engine.logits(&rows)?;
         match bins {
             None => tally.add(&logits, &rows.label),
@@ -102,84 +113,6 @@ pub fn tally(
     Ok(tally)
 }
 
-/// A trained model beside the windows it is applied to.
-pub struct Applied {
-    pub checkpoint: PathBuf,
-    pub header: Header,
-    pub data: PathBuf,
-    pub windows: Arc<Windows>,
-    pub net: Net,
-}
-
-impl Applied {
-    /// Rank 0 reads the checkpoint; every rank gets its header and the filled model. The windows may have another
-    /// length than those it was trained on.
-    pub fn open(comm: &dyn Comm, args: &ApplyArgs) -> Result<Self> {
-        ensure!(args.eval_batch > 0, "--eval-batch must be at least 1");
-        let device = device::set_up(args.device, args.threads, comm)?;
-        let checkpoint = if args.run.is_dir() {
-            args.run.join(BEST)
-        } else {
-            args.run.clone()
-        };
-        let mut read = None;
-        let text = share_text(comm, || {
-            let found = Checkpoint::read(&checkpoint)?;
-            let text = serde_json::to_string(&found.header)?;
-            read = Some(found);
-            Ok(text)
-        })?;
-        let header: Header = serde_json::from_str(&text)?;
-        let data = args
-            .data
-            .clone()
-            .or(header.plan.data.clone())
-            .context("--data is missing")?;
-        let windows = Arc::new(Windows::open(&data, &args.split)?);
-        check_fit(&header, &windows, &data)?;
-        let options = Options {
-            up_activation: header.up_activation,
-            ..Options::default()
-        };
-        let net = Net::new(header.arch, options, windows.io(), device, 0, None)?;
-        if let Some(read) = read {
-            read.restore(&net.flat, None)?;
-        }
-        broadcast(comm, &net.flat.parameters);
-        broadcast(comm, &net.flat.buffers);
-        Ok(Self {
-            checkpoint,
-            header,
-            data,
-            windows,
-            net,
-        })
-    }
-}
-
-/// Whether windows are what the model was trained to read; their length may differ.
-pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> {
-    let io = windows.io();
-    ensure!(
-        (io.channels, io.targets, io.per_base)
-            == (header.io.channels, header.io.targets, header.io.per_base),
-        "{}: the model reads tracks {:?} and predicts {:?}; the data has tracks {:?} and targets {:?}",
-        data.display(),
-        header.tracks,
-        header.targets,
-        windows.header.tracks,
-        windows.header.targets
-    );
-    ensure!(
-        windows.header.normalise == header.normalise,
-        "{}: signal normalised by {:?}, but the model was trained on {:?}; prepare the data alike",
-        data.display(),
-        windows.header.normalise,
-        header.normalise
-    );
-    Ok(())
-}
-
 pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     let Applied {
         checkpoint,
@@ -190,6 +123,7 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     } = Applied::open(comm, &args.apply)?;
     let bins = args.bin.map(|size| Bins {
         size,
+        score: args.bin_score,
         label: args.bin_label,
     });
     if let Some(bins) = bins {
@@ -221,7 +155,11 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     if comm.rank() != 0 {
         return Ok(());
     }
-    let seconds = header.progress.training_seconds;
+    // The time of the whole training, of which the best checkpoint saw a part.
+    let last = Checkpoint::read(&checkpoint.with_file_name(LAST));
+    let trained = last.map_or(header.progress.clone(), |last| last.header.progress);
+    let seconds = trained.training_seconds;
+    let samples_per_s = trained.samples as f64 / seconds;
     let folder = args
         .out
         .as_deref()
@@ -235,18 +173,19 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
         stem.push(format!("_bin{}", bins.size));
     }
     let (mut csv, mut json) = (stem.clone(), stem);
-    (csv.push(".csv"), json.push(".json"));
+    csv.push(".csv");
+    json.push(".json");
     write_atomically(Path::new(&csv), csv_text(&metrics, seconds).as_bytes())?;
     let all = json!({
-        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "windows": windows.len(), "bin": args.bin,
-        "metrics": metrics, "training_time": seconds, "step": header.progress.step, "ranks": header.ranks,
+        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "windows": windows.num_rows(), "bin": args.bin,
+        "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device, "step": header.progress.step, "ranks": header.ranks,
         "baselines": baselines.iter().map(|(name, m)| json!({"name": name, "metrics": m})).collect::<Vec<_>>(),
     });
     write_atomically(Path::new(&json), format!("{all:#}\n").as_bytes())?;
 
     println!(
         "\n{} windows of {} ({})",
-        windows.len(),
+        windows.num_rows(),
         data.display(),
         args.apply.split
     );
@@ -268,10 +207,15 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     for (name, value) in metrics.named() {
         println!("{name} {}", shown(value));
     }
-    println!(
-        "training_time {seconds:.1}\nwritten to {}",
-        PathBuf::from(csv).display()
-    );
+    for (name, value) in [
+        ("training_time", format!("{seconds:.1}")),
+        ("samples_per_s", format!("{samples_per_s:.1}")),
+        ("ranks", header.ranks.to_string()),
+        ("device", header.device.clone()),
+        ("table", PathBuf::from(csv).display().to_string()),
+    ] {
+        println!("{name} {value}");
+    }
     Ok(())
 }
 
@@ -294,13 +238,10 @@ mod tests {
     fn bins_take_the_highest_score_and_follow_their_rule() {
         let logits = [0.1, 0.9, -1.0, -2.0, 0.0, 0.5];
         let labels = [0, 1, 0, -1, -1, -1];
-        let bins = |label| Bins { size: 2, label }.apply(&logits, &labels);
-        assert_eq!(bins(BinLabel::Any), (vec![0.9, -1.0, 0.5], vec![1, 0, -1]));
-        let thirds = Bins {
-            size: 3,
-            label: BinLabel::Half,
-        }
-        .apply(&logits, &labels);
-        assert_eq!(thirds, (vec![0.9, 0.5], vec![0, -1]));
+        let bins = |size, score, label| Bins { size, score, label }.apply(&logits, &labels);
+        let any = bins(2, BinScore::Max, BinLabel::Any);
+        assert_eq!(any, (vec![0.9, -1.0, 0.5], vec![1, 0, -1]));
+        let half = bins(3, BinScore::Mean, BinLabel::Half);
+        assert_eq!(half, (vec![0.0, -0.5], vec![0, -1]));
     }
 }

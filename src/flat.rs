@@ -14,12 +14,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn len(&self) -> i64 {
+    pub fn numel(&self) -> i64 {
         self.shape.iter().product()
     }
 
     pub fn view(&self, flat: &Tensor) -> Tensor {
-        flat.narrow(0, self.start, self.len())
+        flat.narrow(0, self.start, self.numel())
             .view(self.shape.as_slice())
     }
 }

@@ -7,6 +7,7 @@
 //! `model` knows nothing of MPI or HDF5, `comm` nothing of models or HDF5, `data` nothing of MPI or models' insides;
 //! `train` is the only loop. Decisions are made on rank 0, and only it writes.
 
+pub mod apply;
 pub mod baseline;
 pub mod checkpoint;
 pub mod cli;

@@ -50,7 +50,7 @@ impl Loader {
     }
 
     /// The next batch; to ask for more than were ordered is an error.
-    pub fn next(&mut self) -> Result<Rows> {
+    pub fn next_rows(&mut self) -> Result<Rows> {
         let start = Instant::now();
         let batches = self.batches.as_ref().expect("present until dropped");
         let rows = batches

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
-        Command::Train(args) => return on_all_ranks(|comm| train::train(comm, args)),
+        Command::Train(args) => return on_all_ranks(|comm| train::train(comm, *args)),
         Command::Evaluate(args) => return on_all_ranks(|comm| evaluate::evaluate(comm, args)),
         Command::Predict(args) => return on_all_ranks(|comm| predict::predict(comm, args)),
     };

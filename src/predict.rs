@@ -5,10 +5,11 @@ use anyhow::{Result, ensure};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 
 use crate::{
+    apply::Applied,
     cli::PredictArgs,
     comm::Comm,
     data::{Draw, Windows},
-    evaluate::{Applied, batches_of_rank},
+    evaluate::batches_of_rank,
     loader::Loader,
     metrics::sigmoid,
 };
@@ -64,7 +65,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         if round < own {
             probabilities = net
                 .engine
-                .logits(&loader.next()?)?
+                .logits(&loader.next_rows()?)?
                 .into_iter()
                 .map(sigmoid)
                 .collect();

@@ -14,12 +14,12 @@ impl SplitMix {
         let mut state = Self(0x7466_6269_6e64);
         for &key in keys {
             state.0 ^= key;
-            state.0 = state.next();
+            state.0 = state.next_u64();
         }
         state
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,7 +29,7 @@ impl SplitMix {
 
     /// Uniform in 0..n (the bias of 2^-64 * n is far below anything visible here).
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 }
 

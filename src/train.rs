@@ -34,7 +34,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         .context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(&data, "train")?);
     let valid = Arc::new(Windows::open(&data, "valid")?);
-    let plan = Plan::new(settings, comm.size(), windows.len(), windows.header.margin)?;
+    let plan = Plan::new(
+        settings,
+        comm.size(),
+        windows.num_rows(),
+        windows.header.margin,
+    )?;
     let device = device::set_up(plan.device, plan.settings.threads, comm)?;
 
     let labelled = (windows.counts.positives + windows.counts.negatives) as f64;
@@ -63,6 +68,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         normalise: windows.header.normalise.clone(),
         data_recipe: windows.header.recipe_hash.clone(),
         ranks: comm.size(),
+        device: device::name(device),
         progress: Progress::default(),
         plan: plan.settings.clone(),
     };
@@ -71,7 +77,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
     }
     start_from_rank_0(comm, &net.flat, &optimizer);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, windows.len(), &progress)?;
+    let mut log = Log::open(comm, &args.run, &plan, windows.num_rows(), &progress)?;
 
     let mut loader = training_rows(&plan, windows.clone(), comm, &progress)?;
     let (began, seconds_before) = (Instant::now(), progress.training_seconds);
@@ -86,7 +92,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         let mut sums = [0.0, 0.0];
         let _ = net.flat.gradients.zero_();
         for _ in 0..plan.accumulate {
-            let rows = loader.next()?;
+            let rows = loader.next_rows()?;
             let (loss, valid) = net
                 .engine
                 .gradients(&rows)
@@ -100,7 +106,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         let communicated = computed.elapsed();
         let [loss_sum, labels] = sums;
 
-        let epochs_done = progress.epoch as f64 + progress.done as f64 / windows.len() as f64;
+        let epochs_done = progress.epoch as f64 + progress.done as f64 / windows.num_rows() as f64;
         let rate = plan.schedule.rate(progress.step, epochs_done);
         if labels > 0.0 {
             ensure!(
@@ -121,12 +127,13 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
             );
         }
 
-        let seen = plan.global_batch.min(windows.len() - progress.done);
+        let seen = plan.global_batch.min(windows.num_rows() - progress.done);
         let (epoch, next) = (
             progress.epoch,
-            Sampler::after(progress.position(), windows.len(), plan.global_batch),
+            Sampler::after(progress.position(), windows.num_rows(), plan.global_batch),
         );
         (progress.step, progress.epoch, progress.done) = (next.step, next.epoch, next.done);
+        progress.samples += seen as u64;
         progress.training_seconds = seconds_before + began.elapsed().as_secs_f64();
         log.step(
             &progress,
@@ -138,10 +145,11 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
             loader.waited,
         )?;
 
-        let due = |every: Option<u64>| every.is_some_and(|every| progress.step % every == 0);
+        let due =
+            |every: Option<u64>| every.is_some_and(|every| progress.step.is_multiple_of(every));
         let epoch_ended = progress.epoch != epoch;
         let evaluates = plan.settings.eval_every.map_or(epoch_ended, |every| {
-            progress.step % every == 0 || progress.epoch == plan.epochs
+            progress.step.is_multiple_of(every) || progress.epoch == plan.epochs
         });
         let saves = due(plan.settings.save_every) || plan.settings.stop_at == Some(progress.step);
         if evaluates {
@@ -278,7 +286,7 @@ fn training_rows(
     let place = (comm.rank(), comm.size());
     let sampler = Sampler::new(
         plan.seed,
-        windows.len(),
+        windows.num_rows(),
         plan.global_batch,
         place,
         progress.position(),

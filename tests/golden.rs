@@ -86,7 +86,7 @@ fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance:
     names.sort();
     for (slot, mut tensor) in net.flat.named() {
         let t = names.iter().position(|name| *name == slot.name).unwrap() as u32;
-        let values: Vec<f32> = (0..slot.len() as u32)
+        let values: Vec<f32> = (0..slot.numel() as u32)
             .map(|i| fill(slot, uniform(t, i)) as f32)
             .collect();
         no_grad(|| tensor.copy_(&Tensor::from_slice(&values).view(slot.shape.as_slice())));

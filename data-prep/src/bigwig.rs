@@ -25,7 +25,10 @@ pub fn write(
         .map(|contig| u32::try_from(contig.size).map(|size| (contig.name.clone(), size)))
         .collect();
     let sizes = sizes.map_err(|_| {
-        Error::Request(format!("{}: bigWig holds contigs of up to 4 Gb", path.display()))
+        Error::Request(format!(
+            "{}: bigWig holds contigs of up to 4 Gb",
+            path.display()
+        ))
     })?;
     let writer = BigWigWrite::create_file(partial.path(), sizes).map_err(Error::io(path))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -44,13 +47,21 @@ pub fn write(
             None
         }
     });
-    let result = writer.write(BedParserStreamingIterator::wrap_infallible_iter(runs, false), runtime);
+    let result = writer.write(
+        BedParserStreamingIterator::wrap_infallible_iter(runs, false),
+        runtime,
+    );
     if let Some(failure) = failure {
         return Err(failure);
     }
     if !written {
-        return Err(Error::NothingToExport { path: path.to_owned() });
+        return Err(Error::NothingToExport {
+            path: path.to_owned(),
+        });
     }
-    result.map_err(|error| Error::Io { path: path.to_owned(), source: io::Error::other(error.to_string()) })?;
+    result.map_err(|error| Error::Io {
+        path: path.to_owned(),
+        source: io::Error::other(error.to_string()),
+    })?;
     partial.commit().map_err(Error::io(path))
 }

@@ -8,6 +8,11 @@ use crate::schema;
 /// What can be wrong with the genome files, or with what was asked of them.
 #[derive(Debug, Error)]
 pub enum Error {
+    #[error(
+        "{path}: the mean of the track over its genome is {mean}, and --normalise depth divides by \
+         it; --normalise log1p does not, and names the first value that is not finite"
+    )]
+    Depth { path: PathBuf, mean: f32 },
     #[error(transparent)]
     Schema(#[from] schema::Error),
 
@@ -45,13 +50,15 @@ pub enum Error {
     },
 
     #[error("{path}, line {line}: {problem}")]
-    Bed {
+    Line {
         path: PathBuf,
         line: u64,
         problem: String,
     },
 
-    #[error("{path}, line {line}: {contig}:{start}-{end} ends past the contig, which has {size} bases")]
+    #[error(
+        "{path}, line {line}: {contig}:{start}-{end} ends past the contig, which has {size} bases"
+    )]
     PastContig {
         path: PathBuf,
         line: u64,
@@ -61,7 +68,9 @@ pub enum Error {
         size: u64,
     },
 
-    #[error("{path}: {intervals} intervals lie on contigs that the FASTA lacks, such as {contig}{hint}")]
+    #[error(
+        "{path}: {intervals} intervals lie on contigs that the FASTA lacks, such as {contig}{hint}"
+    )]
     UnknownContigs {
         path: PathBuf,
         intervals: u64,
@@ -78,13 +87,6 @@ pub enum Error {
 
     #[error("the splits overlap: {first} and {second}")]
     Overlap { first: String, second: String },
-
-    #[error("{region} in the {split} split is shorter than a window of {length} bases")]
-    ShortRegion {
-        split: String,
-        region: String,
-        length: usize,
-    },
 
     #[error("the {split} split has no windows: {why}")]
     NoWindows { split: String, why: String },
@@ -137,6 +139,13 @@ pub enum Error {
         start: i64,
     },
 
+    #[error("{path}: row {row} predicts {found}, expected a finite number")]
+    Probability {
+        path: PathBuf,
+        row: usize,
+        found: f32,
+    },
+
     #[error("{path}: no value to write; lower --min")]
     NothingToExport { path: PathBuf },
 }
@@ -156,7 +165,9 @@ pub(crate) fn contig_hint<'a>(name: &str, known: impl Iterator<Item = &'a str> +
         None => format!("chr{name}"),
     };
     if known.clone().any(|contig| contig == other) {
-        return format!(" (it has `{other}`: one file names contigs with `chr`, the other without)");
+        return format!(
+            " (it has `{other}`: one file names contigs with `chr`, the other without)"
+        );
     }
     let some: Vec<_> = known.take(5).collect();
     format!(" (it has {}, …)", some.join(", "))

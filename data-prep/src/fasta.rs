@@ -61,21 +61,29 @@ impl FastaReader {
     pub fn next_contig(&mut self) -> Result<Option<String>, Error> {
         let mut passed = Vec::new();
         while self.read_bases(1 << 16, &mut passed)? > 0 {
-            if self.contig.is_empty() {
-                return Err(Error::NoHeader { path: self.path.clone(), line: self.line });
-            }
             passed.clear();
         }
         let mut header = Vec::new();
-        let read = self.reader.read_until(b'\n', &mut header).map_err(text::read_error(&self.path))?;
+        let read = self
+            .reader
+            .read_until(b'\n', &mut header)
+            .map_err(text::read_error(&self.path))?;
         if read == 0 {
             return Ok(None);
         }
         let header = String::from_utf8_lossy(&header[1..]);
-        self.contig = header.split_whitespace().next().unwrap_or_default().to_owned();
+        self.contig = header
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         if self.contig.is_empty() {
             let problem = "a header without a name".to_owned();
-            return Err(Error::Bed { path: self.path.clone(), line: self.line, problem });
+            return Err(Error::Line {
+                path: self.path.clone(),
+                line: self.line,
+                problem,
+            });
         }
         self.line += 1;
         self.line_start = true;
@@ -86,7 +94,10 @@ impl FastaReader {
     pub fn read_bases(&mut self, limit: usize, bases: &mut Vec<u8>) -> Result<usize, Error> {
         let before = bases.len();
         loop {
-            let piece = self.reader.fill_buf().map_err(text::read_error(&self.path))?;
+            let piece = self
+                .reader
+                .fill_buf()
+                .map_err(text::read_error(&self.path))?;
             let mut used = 0;
             let mut done = piece.is_empty();
             for &byte in piece {
@@ -101,8 +112,11 @@ impl FastaReader {
                         self.line_start = true;
                     }
                     SKIPPED => {}
-                    ILLEGAL if self.contig.is_empty() => {
-                        return Err(Error::NoHeader { path: self.path.clone(), line: self.line });
+                    _ if self.contig.is_empty() => {
+                        return Err(Error::NoHeader {
+                            path: self.path.clone(),
+                            line: self.line,
+                        });
                     }
                     ILLEGAL => {
                         return Err(Error::Letter {
@@ -143,7 +157,11 @@ impl Genome {
         while let Some(name) = reader.next_contig()? {
             if !seen.insert(name.clone()) {
                 let line = reader.line - 1;
-                return Err(Error::DuplicateContig { path: path.to_owned(), line, contig: name });
+                return Err(Error::DuplicateContig {
+                    path: path.to_owned(),
+                    line,
+                    contig: name,
+                });
             }
             let mut size = 0;
             let mut runs: Vec<Range<u64>> = Vec::new();
@@ -162,7 +180,10 @@ impl Genome {
             unknown.push(Intervals::merged(runs));
         }
         if contigs.iter().all(|contig| contig.size == 0) {
-            return Err(Error::Empty { path: path.to_owned(), what: "sequence" });
+            return Err(Error::Empty {
+                path: path.to_owned(),
+                what: "sequence",
+            });
         }
         Ok(Self { contigs, unknown })
     }

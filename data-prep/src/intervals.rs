@@ -21,7 +21,9 @@ impl Intervals {
     pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let Range { start, end } = range;
         let first = self.0.partition_point(|interval| interval.end <= start);
-        let overlapping = self.0[first..].iter().take_while(move |interval| interval.start < end);
+        let overlapping = self.0[first..]
+            .iter()
+            .take_while(move |interval| interval.start < end);
         overlapping.map(move |interval| interval.start.max(start)..interval.end.min(end))
     }
 
@@ -40,6 +42,9 @@ mod tests {
         assert_eq!(intervals, Intervals(vec![0..12, 30..40]));
         assert_eq!(intervals.bases_within(5..33), 10);
         assert_eq!(intervals.bases_within(12..30), 0);
-        assert_eq!(intervals.within(11..31).collect::<Vec<_>>(), [11..12, 30..31]);
+        assert_eq!(
+            intervals.within(11..31).collect::<Vec<_>>(),
+            [11..12, 30..31]
+        );
     }
 }

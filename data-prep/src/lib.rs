@@ -6,29 +6,36 @@
 pub mod partial;
 pub mod schema;
 
-macro_rules! genome_modules {
-    ($($visibility:vis mod $name:ident;)*) => {
-        $(#[cfg(feature = "genome")] $visibility mod $name;)*
-    };
-}
-
-genome_modules! {
-    mod bigwig;
-    mod error;
-    pub mod export;
-    mod fasta;
-    pub mod inspect;
-    mod intervals;
-    pub mod make;
-    mod motif;
-    mod named;
-    mod peaks;
-    mod plan;
-    mod regions;
-    mod signal;
-    pub mod simulate;
-    mod text;
-}
+#[cfg(feature = "genome")]
+mod bigwig;
+#[cfg(feature = "genome")]
+mod error;
+#[cfg(feature = "genome")]
+pub mod export;
+#[cfg(feature = "genome")]
+mod fasta;
+#[cfg(feature = "genome")]
+pub mod inspect;
+#[cfg(feature = "genome")]
+mod intervals;
+#[cfg(feature = "genome")]
+pub mod make;
+#[cfg(feature = "genome")]
+mod motif;
+#[cfg(feature = "genome")]
+mod named;
+#[cfg(feature = "genome")]
+mod peaks;
+#[cfg(feature = "genome")]
+mod plan;
+#[cfg(feature = "genome")]
+mod regions;
+#[cfg(feature = "genome")]
+mod signal;
+#[cfg(feature = "genome")]
+pub mod simulate;
+#[cfg(feature = "genome")]
+mod text;
 
 #[cfg(feature = "genome")]
 pub use error::Error;

@@ -1,1 +1,79 @@
-fn main() {}
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use tfbind_prep::export::{ExportOptions, export};
+use tfbind_prep::inspect::{InspectOptions, inspect};
+use tfbind_prep::make::{MakeOptions, make};
+use tfbind_prep::simulate::{SimulateOptions, simulate};
+
+/// Prepares genome files for tfbind-mpi, and turns its predictions back into genome tracks
+#[derive(Parser)]
+#[command(name = "tfbind-prep", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a small genome with planted CTCF sites
+    Simulate(SimulateOptions),
+    /// Write the windows of a genome as the file that is trained on
+    Make(Box<MakeOptions>),
+    /// Show what a data file or a file of predictions holds
+    Inspect(InspectOptions),
+    /// Write predictions as bigWig or bedGraph
+    Export(ExportOptions),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    match command {
+        Command::Simulate(options) => {
+            let planted = simulate(&options)?;
+            println!(
+                "{} sites ({} open, {} bound), {} open regions without a site; {} in {:.1} s",
+                planted.sites,
+                planted.open,
+                planted.bound,
+                planted.empty_regions,
+                options.out.display(),
+                begun.elapsed().as_secs_f64()
+            );
+        }
+        Command::Make(options) => {
+            let made = make(&options)?;
+            println!("{made}, {:.1} s", begun.elapsed().as_secs_f64());
+        }
+        Command::Inspect(options) => {
+            let report = inspect(&options)?;
+            if options.json {
+                println!("{:#}", report.to_json());
+            } else {
+                println!("{report}");
+            }
+        }
+        Command::Export(options) => {
+            let exported = export(&options)?;
+            println!(
+                "{} windows, {} runs over {} bases in {:.1} s",
+                exported.windows,
+                exported.runs,
+                exported.bases,
+                begun.elapsed().as_secs_f64()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,184 +1,217 @@
 //! `make`: genome files to windows.
+//!
+//! One pass over the FASTA learns the contigs, then windows are planned without it, then a second
+//! pass writes them: memory depends on the peaks and on the length of a window.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod options;
 
-use clap::{Args, ValueEnum};
+use std::fmt;
+use std::path::PathBuf;
+
 use half::f16;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
+
+pub use options::MakeOptions;
 
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
-use crate::intervals::Intervals;
-use crate::named::NamedFile;
 use crate::partial::PartialFile;
-use crate::peaks::{Reading, read_merged};
+use crate::peaks::read_merged;
 use crate::plan::{Labels, Plan};
 use crate::regions;
-use crate::schema::{Counts, DataWriter, Header, Locus, Task, Window};
-use crate::signal::{Missing, Normalise, Track};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum TaskArgument {
-    PerBase,
-    PerWindow,
-}
-
-/// What `make` is asked for; all but `out` is kept in the file as its recipe.
-#[derive(Debug, Clone, Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct MakeOptions {
-    /// Genome as FASTA, plain, gzip or bgzip
-    #[arg(long)]
-    fasta: PathBuf,
-    /// Input track as bigWig, optionally named; may be repeated
-    #[arg(long, value_name = "[NAME=]FILE")]
-    signal: Vec<NamedFile>,
-    /// Peaks of a target as narrowPeak or BED; a NAME given twice merges its files
-    #[arg(long, value_name = "[NAME=]FILE", required = true)]
-    peaks: Vec<NamedFile>,
-    #[arg(long)]
-    #[serde(skip)]
-    out: PathBuf,
-    /// Bases of a window
-    #[arg(long, default_value_t = 10_240)]
-    length: usize,
-    /// Bases between the starts of windows; the length if not given
-    #[arg(long)]
-    stride: Option<usize>,
-    /// Bases of context on each side of a window
-    #[arg(long, default_value_t = 0)]
-    margin: usize,
-    #[arg(long, value_enum, default_value = "per-base")]
-    task: TaskArgument,
-    /// Per-window labels: 1 if peaks cover more than half of so many central bases, masked if a
-    /// mask touches them [default: 200]
-    #[arg(long)]
-    bin: Option<usize>,
-    /// Contigs or regions contig:start-end to train on; every contig no other split names if not given
-    #[arg(long, value_delimiter = ',')]
-    train: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    valid: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    test: Vec<String>,
-    /// Regions to predict on, neither trained on nor evaluated
-    #[arg(long, value_delimiter = ',')]
-    predict: Vec<String>,
-    /// Label the summit ± N bases instead of the whole interval
-    #[arg(long, value_name = "N")]
-    widen: Option<u64>,
-    /// BED of bases whose labels count neither in the loss nor in a metric; may be repeated
-    #[arg(long, value_name = "BED")]
-    mask: Vec<PathBuf>,
-    #[arg(long, value_enum, default_value = "log1p")]
-    normalise: Normalise,
-    /// What a base that a bigWig does not cover becomes
-    #[arg(long, value_enum, default_value = "zero")]
-    missing: Missing,
-    /// Drop windows with a larger share of N
-    #[arg(long, default_value_t = 0.5)]
-    max_n: f64,
-    /// Keep in train at most K windows without a positive for each with one
-    #[arg(long, value_name = "K")]
-    negatives: Option<u64>,
-    /// Name of the assembly; the FASTA's file name if not given
-    #[arg(long)]
-    genome: Option<String>,
-    /// Leave out intervals on contigs that the FASTA lacks
-    #[arg(long)]
-    skip_unknown_contigs: bool,
-}
+use crate::schema::{Counts, DataWriter, Locus, Window};
+use crate::signal::Track;
 
 /// What was written.
 #[derive(Debug)]
 pub struct Made {
-    /// Counts and number of labels per split, in the order of the file.
     pub splits: Vec<(String, Counts)>,
     pub notes: Vec<String>,
     pub path: PathBuf,
     pub bytes: u64,
 }
 
-impl MakeOptions {
-    fn task(&self) -> Task {
-        match self.task {
-            TaskArgument::PerBase => Task::PerBase,
-            TaskArgument::PerWindow => Task::PerWindow,
-        }
+pub fn make(options: &MakeOptions) -> Result<Made, Error> {
+    options.check()?;
+    // Finds a missing or read-only folder before the work, not after it.
+    drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
+
+    let genome = Genome::survey(&options.fasta)?;
+    let asked: [(&str, &[String]); 4] = [
+        ("train", &options.train),
+        ("valid", &options.valid),
+        ("test", &options.test),
+        ("predict", &options.predict),
+    ];
+    let regions = regions::resolve(&asked, &genome)?;
+    let (labels, names, skipped) = labels(options, &genome)?;
+    let stride = options.stride() as u64;
+    let mut plan = Plan::new(&genome, regions, &labels, stride, options.max_n);
+    let mut notes = Vec::new();
+    if skipped > 0 {
+        notes.push(format!(
+            "{skipped} intervals on contigs that the FASTA lacks were left out"
+        ));
+    }
+    if let Some(negatives) = options.negatives {
+        plan.thin(negatives);
+    }
+    let splits = nonempty_splits(&plan, &asked)?;
+    let mut tracks = Vec::with_capacity(options.signal.len());
+    for file in &options.signal {
+        let track = Track::open(&file.path, options.normalise, options.missing)?;
+        track.check_contigs(&genome, |contig| plan.uses(contig))?;
+        tracks.push(track);
     }
 
-    fn stride(&self) -> usize {
-        self.stride.unwrap_or(self.length)
-    }
+    let header = options.header(&genome, names);
+    let mut writer = DataWriter::create(&options.out, &header, plan.masks_labels())?;
+    write_windows(options, &plan, &mut tracks, &mut writer)?;
+    let splits = splits.into_iter().map(|split| {
+        let counts = writer.counts(&split);
+        (split, counts)
+    });
+    let splits = splits.collect();
+    writer.finish()?;
+    let metadata = std::fs::metadata(&options.out).map_err(Error::io(&options.out))?;
+    Ok(Made {
+        splits,
+        notes,
+        path: options.out.clone(),
+        bytes: metadata.len(),
+    })
+}
 
-    fn bin(&self) -> usize {
-        self.bin.unwrap_or(200)
+/// Labels, the targets' names, and how many intervals lay on unknown contigs.
+fn labels(options: &MakeOptions, genome: &Genome) -> Result<(Labels, Vec<String>, u64), Error> {
+    let (mask, mut skipped) = read_merged(&options.mask, genome, options.reading(None))?;
+    let (mut names, mut targets) = (Vec::new(), Vec::new());
+    for (name, paths) in options.targets() {
+        let (intervals, unknown) = read_merged(&paths, genome, options.reading(options.widen))?;
+        skipped += unknown;
+        names.push(name);
+        targets.push(intervals);
     }
+    let labels = Labels {
+        task: options.task(),
+        length: options.length as u64,
+        bin: options.bin() as u64,
+        targets,
+        mask,
+    };
+    Ok((labels, names, skipped))
+}
 
-    fn check(&self) -> Result<(), Error> {
-        let wrong = |text: String| Err(Error::Request(text));
-        if self.length == 0 {
-            return wrong("--length 0: a window has at least one base".to_owned());
+/// The splits of the plan, each of which has to keep a window.
+fn nonempty_splits(plan: &Plan, asked: &[(&str, &[String])]) -> Result<Vec<String>, Error> {
+    let mut splits = Vec::new();
+    for (split, texts) in asked {
+        let split = *split;
+        let mut contigs = 0..plan.genome.contigs.len();
+        if contigs.any(|contig| {
+            plan.windows(contig)
+                .any(|(region, _)| region.split == split)
+        }) {
+            splits.push(split.to_owned());
+        } else if !texts.is_empty() || plan.regions.iter().any(|region| region.split == split) {
+            let why = "all of its windows are N (--max-n), wholly masked, or without \
+                       positives where --negatives thins them";
+            return Err(Error::NoWindows {
+                split: split.to_owned(),
+                why: why.to_owned(),
+            });
         }
-        if !(1..=self.length).contains(&self.stride()) {
-            return wrong(format!(
-                "--stride {}: expected 1 to {}, the length, so that every base is covered",
-                self.stride(),
-                self.length
-            ));
+    }
+    Ok(splits)
+}
+
+fn write_windows(
+    options: &MakeOptions,
+    plan: &Plan,
+    tracks: &mut [Track],
+    writer: &mut DataWriter,
+) -> Result<(), Error> {
+    let mut reader = FastaReader::open(&options.fasta)?;
+    for (index, contig) in plan.genome.contigs.iter().enumerate() {
+        if reader.next_contig()?.as_ref() != Some(&contig.name) {
+            return Err(Error::Request(format!(
+                "{}: the file changed while it was read",
+                options.fasta.display()
+            )));
         }
-        if !(0.0..=1.0).contains(&self.max_n) {
-            return wrong(format!("--max-n {}: expected a share from 0 to 1", self.max_n));
+        for track in tracks.iter_mut() {
+            track.enter(&contig.name, contig.size);
         }
-        match self.task {
-            TaskArgument::PerBase if self.bin.is_some() => {
-                return wrong("--bin belongs to --task per-window".to_owned());
+        let mut sequence = Sequence::default();
+        for (region, start) in plan.windows(index) {
+            let label = plan.labels.of(index, start, region.end);
+            let (start, margin) = (start as i64, options.margin as i64);
+            let range = start - margin..start + options.length as i64 + margin;
+            let (mut seq, mut signal) = (Vec::new(), Vec::<f16>::new());
+            sequence.append(&mut reader, range.clone(), &mut seq)?;
+            let mut missing = 0;
+            for track in tracks.iter_mut() {
+                missing += track.append(range.clone(), &mut signal)?;
             }
-            TaskArgument::PerWindow if !(1..=self.length).contains(&self.bin()) => {
-                return wrong(format!("--bin {}: expected 1 to the length, {}", self.bin(), self.length));
-            }
-            _ => {}
-        }
-        let mut names: Vec<_> = self.signal.iter().map(|track| &track.name).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => wrong(format!("two tracks are named {}; name them with NAME=FILE", pair[0])),
-            None => Ok(()),
+            let locus = Locus {
+                contig: index as u32,
+                start,
+                strand: 1,
+            };
+            writer.push(
+                &region.split,
+                &Window {
+                    seq,
+                    signal,
+                    label,
+                    locus,
+                },
+            )?;
+            writer.add_missing(&region.split, missing)?;
         }
     }
+    Ok(())
+}
 
-    /// The files of every target, targets in the order in which they were first named.
-    fn targets(&self) -> Vec<(String, Vec<PathBuf>)> {
-        let mut targets: Vec<(String, Vec<PathBuf>)> = Vec::new();
-        for NamedFile { name, path } in &self.peaks {
-            match targets.iter_mut().find(|(known, _)| known == name) {
-                Some((_, paths)) => paths.push(path.clone()),
-                None => targets.push((name.clone(), vec![path.clone()])),
-            }
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
-        targets
-    }
-
-    fn header(&self, genome: &Genome, targets: Vec<String>) -> Header {
-        let recipe = toml::to_string(self).expect("paths, numbers and strings are TOML");
-        let hash = Sha256::digest(&recipe);
-        let file_name = || self.fasta.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let word = |value: &dyn erased::Word| value.word();
-        Header {
-            task: self.task(),
-            length: self.length,
-            margin: self.margin,
-            genome: self.genome.clone().unwrap_or_else(file_name),
-            contigs: genome.contigs.clone(),
-            tracks: self.signal.iter().map(|track| track.name.clone()).collect(),
-            targets,
-            normalise: word(&self.normalise),
-            missing: word(&self.missing),
-            recipe_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-            recipe,
+        writeln!(
+            f,
+            "{:<8} {:>10} {:>13} {:>9} {:>13} {:>13}",
+            "split", "windows", "positives", "share", "masked", "missing"
+        )?;
+        for (split, counts) in &self.splits {
+            let labels = counts.positives + counts.negatives + counts.masked;
+            let share = format!(
+                "{:.3}%",
+                100.0 * counts.positives as f64 / labels.max(1) as f64
+            );
+            let Counts {
+                windows,
+                positives,
+                masked,
+                missing_bases,
+                ..
+            } = counts;
+            writeln!(
+                f,
+                "{split:<8} {windows:>10} {positives:>13} {share:>9} {masked:>13} {missing_bases:>13}"
+            )?;
         }
+        for (split, _) in self
+            .splits
+            .iter()
+            .filter(|(_, counts)| counts.positives == 0)
+        {
+            writeln!(f, "warning: the {split} split has no positives")?;
+        }
+        write!(
+            f,
+            "{} ({:.1} MB)",
+            self.path.display(),
+            self.bytes as f64 / 1e6
+        )
     }
 }

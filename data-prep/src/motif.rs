@@ -6,8 +6,9 @@ use rand::Rng;
 const CONSENSUS: &[u8; 19] = b"YGRCCASYAGRKGGCRSYV";
 
 /// Percent of the sites that agree with the consensus: our rounding, highest in CCASYAGRKGGC.
-const AGREEMENT: [u32; 19] =
-    [60, 55, 65, 95, 97, 85, 75, 85, 92, 97, 90, 85, 97, 97, 95, 70, 65, 65, 80];
+const AGREEMENT: [u32; 19] = [
+    60, 55, 65, 95, 97, 85, 75, 85, 92, 97, 90, 85, 97, 97, 95, 70, 65, 65, 80,
+];
 
 /// Counts sum to this in every column.
 const SITES: u32 = 1200;
@@ -21,7 +22,11 @@ pub struct Motif {
 impl Motif {
     pub fn ctcf() -> Self {
         let columns = CONSENSUS.iter().zip(AGREEMENT);
-        Self { columns: columns.map(|(&letter, percent)| column(letter, percent)).collect() }
+        Self {
+            columns: columns
+                .map(|(&letter, percent)| column(letter, percent))
+                .collect(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -32,13 +37,15 @@ impl Motif {
     pub fn sample(&self, rng: &mut impl Rng) -> Vec<u8> {
         let draw = |column: &[u32; 4]| {
             let mut left = rng.random_range(0..column.iter().sum());
-            let base = column.iter().position(|&count| match left.checked_sub(count) {
-                Some(rest) => {
-                    left = rest;
-                    false
-                }
-                None => true,
-            });
+            let base = column
+                .iter()
+                .position(|&count| match left.checked_sub(count) {
+                    Some(rest) => {
+                        left = rest;
+                        false
+                    }
+                    None => true,
+                });
             b"ACGT"[base.expect("the draw is below the sum")]
         };
         self.columns.iter().map(draw).collect()
@@ -48,7 +55,10 @@ impl Motif {
     pub fn to_jaspar(&self, id: &str, name: &str) -> String {
         let mut text = format!(">{id}\t{name}\n");
         for (base, letter) in "ACGT".chars().enumerate() {
-            let counts = self.columns.iter().map(|column| format!("{:>5}", column[base]));
+            let counts = self
+                .columns
+                .iter()
+                .map(|column| format!("{:>5}", column[base]));
             text += &format!("{letter} [{} ]\n", counts.collect::<String>());
         }
         text
@@ -100,7 +110,12 @@ mod tests {
     #[test]
     fn sites_are_drawn_in_proportion_to_the_counts() {
         let motif = Motif::ctcf();
-        assert!(motif.columns.iter().all(|column| column.iter().sum::<u32>() == SITES));
+        assert!(
+            motif
+                .columns
+                .iter()
+                .all(|column| column.iter().sum::<u32>() == SITES)
+        );
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let sites: Vec<_> = (0..4000).map(|_| motif.sample(&mut rng)).collect();
         for (at, column) in motif.columns.iter().enumerate() {
@@ -109,7 +124,10 @@ mod tests {
                 let expected = f64::from(count) / f64::from(SITES);
                 // Five standard deviations of a binomial share.
                 let tolerance = 5.0 * (expected * (1.0 - expected) / 4000.0).sqrt();
-                assert!((seen - expected).abs() <= tolerance, "column {at}: {seen} of {expected}");
+                assert!(
+                    (seen - expected).abs() <= tolerance,
+                    "column {at}: {seen} of {expected}"
+                );
             }
         }
     }

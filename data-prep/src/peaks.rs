@@ -39,10 +39,14 @@ impl Peaks {
         let mut intervals = vec![Vec::new(); genome.contigs.len()];
         let (mut kept, mut skipped, mut unknown) = (0u64, 0, None);
         while let Some((line, text)) = lines.next_line()? {
-            if ["#", "track", "browser"].iter().any(|word| text.starts_with(word)) || text.is_empty() {
+            if ["#", "track", "browser"]
+                .iter()
+                .any(|word| text.starts_with(word))
+                || text.is_empty()
+            {
                 continue;
             }
-            let record = Record::parse(&text).map_err(|problem| Error::Bed {
+            let record = Record::parse(&text).map_err(|problem| Error::Line {
                 path: path.to_owned(),
                 line,
                 problem,
@@ -56,22 +60,39 @@ impl Peaks {
             let Range { start, end } = record.interval;
             if end > size {
                 let (path, contig) = (path.to_owned(), record.contig);
-                return Err(Error::PastContig { path, line, contig, start, end, size });
+                return Err(Error::PastContig {
+                    path,
+                    line,
+                    contig,
+                    start,
+                    end,
+                    size,
+                });
             }
             kept += 1;
             intervals[contig].push(match reading.widen {
-                Some(widen) => record.summit.saturating_sub(widen)..(record.summit + widen).min(size),
+                Some(widen) => {
+                    record.summit.saturating_sub(widen)..(record.summit + widen).min(size)
+                }
                 None => start..end,
             });
         }
         match unknown {
-            None if kept == 0 => Err(Error::Empty { path: path.to_owned(), what: "intervals" }),
+            None if kept == 0 => Err(Error::Empty {
+                path: path.to_owned(),
+                what: "intervals",
+            }),
             Some(contig) if kept == 0 || !reading.skip_unknown_contigs => {
                 let mut hint = contig_hint(&contig, genome.names());
                 if kept > 0 {
                     hint += "; --skip-unknown-contigs leaves them out";
                 }
-                Err(Error::UnknownContigs { path: path.to_owned(), intervals: skipped, contig, hint })
+                Err(Error::UnknownContigs {
+                    path: path.to_owned(),
+                    intervals: skipped,
+                    contig,
+                    hint,
+                })
             }
             _ => Ok(Self { intervals, skipped }),
         }
@@ -82,7 +103,10 @@ impl Record {
     fn parse(text: &str) -> Result<Self, String> {
         let fields: Vec<_> = text.split_whitespace().collect();
         let [contig, start, end, ..] = fields[..] else {
-            return Err(format!("{} columns, expected contig, start and end", fields.len()));
+            return Err(format!(
+                "{} columns, expected contig, start and end",
+                fields.len()
+            ));
         };
         let number = |what: &str, field: &str| {
             let number = field.parse::<u64>();
@@ -99,9 +123,15 @@ impl Record {
             _ => (end - start) / 2,
         };
         if offset >= end - start {
-            return Err(format!("the summit {offset} of column 10 lies outside {start}..{end}"));
+            return Err(format!(
+                "the summit {offset} of column 10 lies outside {start}..{end}"
+            ));
         }
-        Ok(Self { contig: contig.to_owned(), interval: start..end, summit: start + offset })
+        Ok(Self {
+            contig: contig.to_owned(),
+            interval: start..end,
+            summit: start + offset,
+        })
     }
 }
 

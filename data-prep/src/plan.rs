@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::error::Error;
 use crate::fasta::Genome;
 use crate::intervals::Intervals;
 use crate::regions::Region;
@@ -21,10 +20,18 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Labels of the window at `start`, row-major [targets, label_len].
-    pub fn of(&self, contig: usize, start: u64) -> Vec<i8> {
+    /// Labels of the window at `start`, row-major [targets, label_len]. What lies past `end`, the end of the
+    /// window's region, is masked: it may belong to another split, or to no contig at all.
+    pub fn of(&self, contig: usize, start: u64, end: u64) -> Vec<i8> {
         match self.task {
-            Task::PerBase => self.per_base(contig, start..start + self.length),
+            Task::PerBase => {
+                let mut labels = self.per_base(contig, start..start + self.length);
+                let inside = (end - start).min(self.length) as usize;
+                for labels in labels.chunks_exact_mut(self.length as usize) {
+                    labels[inside..].fill(MASKED);
+                }
+                labels
+            }
             Task::PerWindow => self.per_window(contig, self.bin_at(start)),
         }
     }
@@ -58,11 +65,18 @@ impl Labels {
         first..first + self.bin
     }
 
-    fn wholly_masked(&self, contig: usize, start: u64) -> bool {
+    /// Whether no label of the window counts; a bin that reaches past its region has none.
+    fn wholly_masked(&self, contig: usize, start: u64, end: u64) -> bool {
         let mask = &self.mask[contig];
         match self.task {
-            Task::PerBase => mask.bases_within(start..start + self.length) == self.length,
-            Task::PerWindow => mask.bases_within(self.bin_at(start)) > 0,
+            Task::PerBase => {
+                let inside = start..end.min(start + self.length);
+                mask.bases_within(inside.clone()) == inside.end - inside.start
+            }
+            Task::PerWindow => {
+                let bin = self.bin_at(start);
+                bin.end > end || mask.bases_within(bin) > 0
+            }
         }
     }
 }
@@ -83,51 +97,60 @@ const HASH_BINS: usize = 1 << 16;
 const HASH_BIN: u64 = 1 << (64 - 16);
 
 impl<'a> Plan<'a> {
-    /// Also returns a note for each contig passed over because it is shorter than a window.
     pub fn new(
         genome: &'a Genome,
-        mut regions: Vec<Region>,
+        regions: Vec<Region>,
         labels: &'a Labels,
         stride: u64,
         max_unknown: f64,
-    ) -> Result<(Self, Vec<String>), Error> {
-        let length = labels.length;
-        let short = |region: &Region| region.end - region.start < length;
-        if let Some(region) = regions.iter().find(|region| short(region) && !region.whole) {
-            return Err(Error::ShortRegion {
-                split: region.split.clone(),
-                region: region.to_string(),
-                length: length as usize,
-            });
+    ) -> Self {
+        Self {
+            genome,
+            regions,
+            labels,
+            stride,
+            max_unknown,
+            keep_below: None,
         }
-        let passed_over = regions.extract_if(.., |region| short(region));
-        let notes = passed_over.map(|region| {
-            let size = region.end - region.start;
-            format!("{} ({size} bases) is shorter than a window; passed over", region.name)
-        });
-        let notes = notes.collect();
-        Ok((Self { genome, regions, labels, stride, max_unknown, keep_below: None }, notes))
     }
 
-    /// The kept windows of a contig, as split and start, from left to right.
-    pub fn windows(&self, contig: usize) -> impl Iterator<Item = (&str, u64)> + '_ {
-        let regions = self.regions.iter().filter(move |region| region.contig == contig);
+    /// The kept windows of a contig, as region and start, from left to right.
+    pub fn windows(&self, contig: usize) -> impl Iterator<Item = (&Region, u64)> + '_ {
+        let regions = self
+            .regions
+            .iter()
+            .filter(move |region| region.contig == contig);
         regions.flat_map(move |region| {
             let starts = tile(region.start..region.end, self.labels.length, self.stride);
             let kept = starts.filter(move |&start| self.keeps(region, start));
-            kept.map(move |start| (region.split.as_str(), start))
+            kept.map(move |start| (region, start))
         })
+    }
+
+    /// Whether some label is masked: by a mask, or because the last window of a region reaches past it.
+    pub fn masks_labels(&self) -> bool {
+        let past = |(region, start): (&Region, u64)| start + self.labels.length > region.end;
+        self.labels
+            .mask
+            .iter()
+            .any(|mask| mask.bases_within(0..u64::MAX) > 0)
+            || (self.labels.task == Task::PerBase
+                && (0..self.genome.contigs.len()).any(|contig| self.windows(contig).any(past)))
+    }
+
+    pub fn uses(&self, contig: usize) -> bool {
+        self.regions.iter().any(|region| region.contig == contig)
     }
 
     fn keeps(&self, region: &Region, start: u64) -> bool {
         let (contig, length) = (region.contig, self.labels.length);
         let unknown = self.genome.unknown[contig].bases_within(start..start + length);
         unknown as f64 <= self.max_unknown * length as f64
-            && !self.labels.wholly_masked(contig, start)
+            && !self.labels.wholly_masked(contig, start, region.end)
             && self.keep_below.is_none_or(|limit| {
                 region.split != "train"
                     || hash(&region.name, start) < limit
-                    || self.labels.of(contig, start).contains(&1)
+                    || self.labels.of(contig, start, region.end).contains(&1)
             })
     }
 
@@ -139,8 +162,11 @@ impl<'a> Plan<'a> {
         let mut without = vec![0u64; HASH_BINS];
         let mut with = 0u64;
         for (contig, name) in self.genome.names().enumerate() {
-            for (_, start) in self.windows(contig).filter(|&(split, _)| split == "train") {
-                if self.labels.of(contig, start).contains(&1) {
+            for (region, start) in self
+                .windows(contig)
+                .filter(|(region, _)| region.split == "train")
+            {
+                if self.labels.of(contig, start, region.end).contains(&1) {
                     with += 1;
                 } else {
                     without[(hash(name, start) / HASH_BIN) as usize] += 1;
@@ -148,22 +174,24 @@ impl<'a> Plan<'a> {
             }
         }
         let mut room = with * per_positive;
-        let full = without.iter().position(|&windows| match room.checked_sub(windows) {
-            Some(left) => {
-                room = left;
-                false
-            }
-            None => true,
-        });
+        let full = without
+            .iter()
+            .position(|&windows| match room.checked_sub(windows) {
+                Some(left) => {
+                    room = left;
+                    false
+                }
+                None => true,
+            });
         self.keep_below = full.map(|bin| bin as u64 * HASH_BIN);
     }
 }
 
-/// Starts of the windows that cover `region`; the last is shifted left to end at its end.
+/// Starts of the windows that cover `region`, each a whole number of strides from its start: the last one may reach
+/// past its end, so that no base is seen twice and bins stay where they are.
 fn tile(region: Range<u64>, length: u64, stride: u64) -> impl Iterator<Item = u64> {
-    let last = region.end - length;
-    let regular = (region.start..last).step_by(stride as usize);
-    regular.chain(std::iter::once(last))
+    let starts = region.clone().step_by(stride as usize);
+    starts.take_while(move |&start| start == region.start || start - stride + length < region.end)
 }
 
 /// FNV-1a over name and start, then the finaliser of MurmurHash3 to spread the low bits.
@@ -184,15 +212,20 @@ mod tests {
     #[test]
     fn tiles_cover_every_base() {
         let starts = |region, length, stride| tile(region, length, stride).collect::<Vec<_>>();
-        assert_eq!(starts(0..10, 4, 4), [0, 4, 6]);
+        assert_eq!(starts(0..10, 4, 4), [0, 4, 8]);
         assert_eq!(starts(2..10, 4, 4), [2, 6]);
-        assert_eq!(starts(5..9, 4, 2), [5]);
-        assert_eq!(starts(0..9, 4, 2), [0, 2, 4, 5]);
+        assert_eq!(starts(5..7, 4, 2), [5]);
+        assert_eq!(starts(0..9, 4, 2), [0, 2, 4, 6]);
     }
 
     #[test]
     fn hashes_spread() {
-        let below = (0..10_000).filter(|&start| hash("chr1", start * 1024) < u64::MAX / 4).count();
-        assert!((2300..2700).contains(&below), "{below} of 10000 in a quarter");
+        let below = (0..10_000)
+            .filter(|&start| hash("chr1", start * 1024) < u64::MAX / 4)
+            .count();
+        assert!(
+            (2300..2700).contains(&below),
+            "{below} of 10000 in a quarter"
+        );
     }
 }

@@ -14,8 +14,6 @@ pub struct Region {
     pub name: String,
     pub start: u64,
     pub end: u64,
-    /// Named without coordinates, so that a contig too short for a window may be passed over.
-    pub whole: bool,
 }
 
 impl fmt::Display for Region {
@@ -30,7 +28,13 @@ impl Region {
             let size = genome.contigs[contig].size;
             let (start, end) = range.unwrap_or((0, size));
             let name = genome.contigs[contig].name.clone();
-            Self { split: split.to_owned(), contig, name, start, end, whole: range.is_none() }
+            Self {
+                split: split.to_owned(),
+                contig,
+                name,
+                start,
+                end,
+            }
         };
         // A name may itself contain a colon, as HLA contigs do.
         if let Some(contig) = genome.index(text) {
@@ -50,7 +54,9 @@ impl Region {
         };
         let size = genome.contigs[contig].size;
         match coordinates {
-            Some((_, start, end)) if start < end && end <= size => Ok(region(contig, Some((start, end)))),
+            Some((_, start, end)) if start < end && end <= size => {
+                Ok(region(contig, Some((start, end))))
+            }
             _ => Err(Error::Request(format!(
                 "the {split} split names {text}; expected contig:start-end with \
                  0 <= start < end <= {size}, the length of the contig"
@@ -63,7 +69,11 @@ impl Region {
 ///
 /// Without a train split, every contig that no other split names is trained on.
 pub fn resolve(asked: &[(&str, &[String])], genome: &Genome) -> Result<Vec<Region>, Error> {
-    let given = |name: &str| asked.iter().any(|(split, texts)| *split == name && !texts.is_empty());
+    let given = |name: &str| {
+        asked
+            .iter()
+            .any(|(split, texts)| *split == name && !texts.is_empty())
+    };
     if !given("valid") && !given("test") && !given("predict") {
         return Err(Error::Request(
             "no split is held out: give --valid and --test contigs or regions, for instance \
@@ -82,14 +92,19 @@ pub fn resolve(asked: &[(&str, &[String])], genome: &Genome) -> Result<Vec<Regio
         let named: HashSet<_> = regions.iter().map(|region| region.contig).collect();
         let others = (0..genome.contigs.len()).filter(|contig| !named.contains(contig));
         let names = others.map(|contig| &genome.contigs[contig].name);
-        let train: Result<Vec<_>, _> = names.map(|name| Region::parse(name, "train", genome)).collect();
+        let train: Result<Vec<_>, _> = names
+            .map(|name| Region::parse(name, "train", genome))
+            .collect();
         regions.extend(train?);
     }
     regions.sort_by_key(|region| (region.contig, region.start));
     for pair in regions.windows(2) {
         if pair[0].contig == pair[1].contig && pair[1].start < pair[0].end {
             let of = |region: &Region| format!("{region} in {}", region.split);
-            return Err(Error::Overlap { first: of(&pair[0]), second: of(&pair[1]) });
+            return Err(Error::Overlap {
+                first: of(&pair[0]),
+                second: of(&pair[1]),
+            });
         }
     }
     Ok(regions)

@@ -1,8 +1,10 @@
 //! The HDF5 files shared by preparation, training and export (schema version 1).
 
+mod check;
 mod error;
 mod predictions;
 mod reader;
+mod rows;
 mod store;
 mod writer;
 

@@ -16,6 +16,8 @@ use crate::fasta::Genome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
+    /// ln(1 + value / mean of the track over its genome): of the order of 1 at any sequencing depth
+    Depth,
     /// ln(1 + value)
     #[value(name = "log1p")]
     #[serde(rename = "log1p")]
@@ -36,6 +38,8 @@ pub struct Track {
     path: PathBuf,
     bigwig: BigWigRead<BufReader<File>>,
     normalise: Normalise,
+    /// What values are divided by first: the track's mean over its genome, or 1.
+    scale: f32,
     missing: Missing,
     contig: String,
     size: u64,
@@ -50,16 +54,40 @@ impl Track {
     pub fn open(path: &Path, normalise: Normalise, missing: Missing) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::io(path))?;
         if file.metadata().map_err(Error::io(path))?.len() == 0 {
-            return Err(Error::Empty { path: path.to_owned(), what: "signal" });
+            return Err(Error::Empty {
+                path: path.to_owned(),
+                what: "signal",
+            });
         }
-        let bigwig = BigWigRead::open(BufReader::new(file)).map_err(|error| Error::BigWig {
+        let damaged = |reason: String| Error::BigWig {
             path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let mut bigwig =
+            BigWigRead::open(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
+        let mut scale = 1.0;
+        if normalise == Normalise::Depth {
+            let bases: u64 = bigwig
+                .chroms()
+                .iter()
+                .map(|chrom| u64::from(chrom.length))
+                .sum();
+            let summary = bigwig
+                .get_summary()
+                .map_err(|error| damaged(error.to_string()))?;
+            scale = (summary.sum / bases as f64) as f32;
+            if !(scale > 0.0 && scale.is_finite()) {
+                return Err(Error::Depth {
+                    path: path.to_owned(),
+                    mean: scale,
+                });
+            }
+        }
         Ok(Self {
             path: path.to_owned(),
             bigwig,
             normalise,
+            scale,
             missing,
             contig: String::new(),
             size: 0,
@@ -69,7 +97,11 @@ impl Track {
     }
 
     /// Compares the contigs with the FASTA's; those `used` must be there.
-    pub fn check_contigs(&self, genome: &Genome, used: impl Fn(usize) -> bool) -> Result<(), Error> {
+    pub fn check_contigs(
+        &self,
+        genome: &Genome,
+        used: impl Fn(usize) -> bool,
+    ) -> Result<(), Error> {
         for (index, contig) in genome.contigs.iter().enumerate() {
             let chroms = self.bigwig.chroms();
             match chroms.iter().find(|chrom| chrom.name == contig.name) {
@@ -85,7 +117,10 @@ impl Track {
                     return Err(Error::TrackContig {
                         path: self.path.clone(),
                         contig: contig.name.clone(),
-                        hint: contig_hint(&contig.name, chroms.iter().map(|chrom| chrom.name.as_str())),
+                        hint: contig_hint(
+                            &contig.name,
+                            chroms.iter().map(|chrom| chrom.name.as_str()),
+                        ),
                     });
                 }
                 _ => {}
@@ -139,7 +174,8 @@ impl Track {
         let from = held.max(range.start);
         let until = (from + Self::BLOCK).max(range.end).min(self.size);
         let offset = (from - self.start) as usize;
-        self.values.resize(offset + (until - from) as usize, f16::NAN);
+        self.values
+            .resize(offset + (until - from) as usize, f16::NAN);
 
         let damaged = |error: bigtools::BBIReadError| Error::BigWig {
             path: self.path.clone(),
@@ -152,14 +188,20 @@ impl Track {
             .map_err(damaged)?;
         for interval in block {
             let interval = interval.map_err(damaged)?;
-            let (start, end) = (u64::from(interval.start).max(from), u64::from(interval.end).min(until));
-            let value = normalised(interval.value, self.normalise).map_err(|problem| Error::Value {
-                path: self.path.clone(),
-                contig: self.contig.clone(),
-                position: start,
-                value: interval.value,
-                problem,
-            })?;
+            let (start, end) = (
+                u64::from(interval.start).max(from),
+                u64::from(interval.end).min(until),
+            );
+            let value =
+                normalised(interval.value, self.normalise, self.scale).map_err(|problem| {
+                    Error::Value {
+                        path: self.path.clone(),
+                        contig: self.contig.clone(),
+                        position: start,
+                        value: interval.value,
+                        problem,
+                    }
+                })?;
             if start < end {
                 self.values[(start - self.start) as usize..(end - self.start) as usize].fill(value);
             }
@@ -168,15 +210,15 @@ impl Track {
     }
 }
 
-fn normalised(value: f32, normalise: Normalise) -> Result<f16, &'static str> {
+fn normalised(value: f32, normalise: Normalise, scale: f32) -> Result<f16, &'static str> {
     if !value.is_finite() {
         return Err("expected a finite number");
     }
-    if normalise == Normalise::Log1p && value < 0.0 {
-        return Err("of which log1p makes no sense; use `--normalise none`");
+    if normalise != Normalise::None && value < 0.0 {
+        return Err("of which a logarithm makes no sense; use `--normalise none`");
     }
     let scaled = match normalise {
-        Normalise::Log1p => value.ln_1p(),
+        Normalise::Depth | Normalise::Log1p => (value / scale).ln_1p(),
         Normalise::None => value,
     };
     let half = f16::from_f32(scaled);

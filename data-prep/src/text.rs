@@ -27,7 +27,9 @@ struct Flagged<R>(R);
 impl<R: Read> Read for Flagged<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::InvalidData, "unexpected end"),
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(io::ErrorKind::InvalidData, "unexpected end")
+            }
             io::ErrorKind::InvalidInput => io::Error::new(io::ErrorKind::InvalidData, error),
             _ => error,
         })
@@ -37,7 +39,10 @@ impl<R: Read> Read for Flagged<R> {
 pub(crate) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| match source.kind() {
-        io::ErrorKind::InvalidData => Error::Compressed { path, reason: source.to_string() },
+        io::ErrorKind::InvalidData => Error::Compressed {
+            path,
+            reason: source.to_string(),
+        },
         _ => Error::Io { path, source },
     }
 }
@@ -53,13 +58,21 @@ pub(crate) struct Lines {
 impl Lines {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let reader = open(path)?;
-        Ok(Self { path: path.to_owned(), reader, line: Vec::new(), number: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            line: Vec::new(),
+            number: 0,
+        })
     }
 
     /// The next line without its end, lossily as UTF-8 since genome files are ASCII.
     pub fn next_line(&mut self) -> Result<Option<(u64, String)>, Error> {
         self.line.clear();
-        let read = self.reader.read_until(b'\n', &mut self.line).map_err(read_error(&self.path))?;
+        let read = self
+            .reader
+            .read_until(b'\n', &mut self.line)
+            .map_err(read_error(&self.path))?;
         if read == 0 {
             return Ok(None);
         }

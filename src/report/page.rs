@@ -135,7 +135,7 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<String> {
     let windows = Windows::open(data, &args.split)?;
     let (header, loci) = (&windows.header, windows.loci()?);
     let length = header.length;
-    let rows: Vec<Draw> = (0..windows.len() as u32).map(Draw::from).collect();
+    let rows: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
     let positives: Vec<usize> = rows
         .iter()
         .map(|row| {
@@ -168,7 +168,7 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<String> {
 
     let tracks = header.tracks.len();
     let targets = header.targets.len().min(4);
-    let mut svg = Svg::new(60.0 + 85.0 * (tracks + 2 * targets) as f64);
+    let mut svg = Svg::new(25.0 + (85 * tracks + 150 * targets) as f64);
     let x = (start, start + (span * length) as f64);
     let mut top = 25.0;
     let mut next = |y: (f64, f64), height: f64| {

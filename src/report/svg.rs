@@ -101,15 +101,17 @@ impl Svg {
         );
     }
 
-    /// A track filled down to the lower end of its scale.
+    /// A track filled down to the lower end of its scale; of the points that share a pixel the highest is drawn.
     pub fn area(&mut self, panel: &Panel, points: &[(f64, f64)], colour: &str) {
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             return;
         };
         let ends = ((first.0, panel.y.0), (last.0, panel.y.0));
-        let around = std::iter::once(ends.0)
-            .chain(points.iter().copied())
-            .chain([ends.1]);
+        let pixel = |point: &(f64, f64)| panel.place(*point).0.round();
+        let highest = points
+            .chunk_by(|a, b| pixel(a) == pixel(b))
+            .filter_map(|same| same.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)));
+        let around = std::iter::once(ends.0).chain(highest).chain([ends.1]);
         let path = self::path(around.map(|point| panel.place(point)));
         let _ = writeln!(
             self.body,

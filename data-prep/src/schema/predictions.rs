@@ -3,7 +3,8 @@ use std::path::Path;
 
 use hdf5::Dataset;
 
-use super::store::{Store, growing, read_rows, write_rows};
+use super::rows::{growing, read_rows, write_rows};
+use super::store::Store;
 use super::writer::{commit_store, create_store};
 use super::{Contig, Error, Locus, PREDICTIONS, Task};
 use crate::partial::PartialFile;

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use hdf5::Dataset;
 
-use super::store::{Store, read_rows};
-use super::{Counts, Error, Header, Locus, N, SOFT_MASKED, WINDOWS};
+use super::rows::read_rows;
+use super::store::Store;
+use super::{Counts, Error, Header, Locus, WINDOWS};
 
 /// The order in which splits are listed; others follow by name.
 const USUAL_SPLITS: [&str; 4] = ["train", "valid", "test", "predict"];
@@ -83,13 +84,13 @@ fn read_header(store: &Store) -> Result<Header, Error> {
 /// One split of a data file; it can be sent to the thread that reads ahead.
 #[derive(Clone)]
 pub struct Split {
-    path: PathBuf,
-    name: String,
+    pub(super) path: PathBuf,
+    pub(super) name: String,
     rows: usize,
-    tracks: Vec<String>,
-    targets: Vec<String>,
-    width: usize,
-    label_len: usize,
+    pub(super) tracks: Vec<String>,
+    pub(super) targets: Vec<String>,
+    pub(super) width: usize,
+    pub(super) label_len: usize,
     packed: bool,
     seq: Dataset,
     signal: Option<Dataset>,
@@ -171,6 +172,12 @@ impl Split {
             .map_err(|source| self.failed("locus", source))
     }
 
+    pub fn locus(&self, row: usize) -> Result<Locus, Error> {
+        let loci = read_rows(&self.locus, row..row + 1);
+        loci.map(|loci| loci[0])
+            .map_err(|source| self.failed("locus", source))
+    }
+
     /// Appends the window of `row` to the three buffers, checking every value.
     pub fn read_into(
         &self,
@@ -225,64 +232,5 @@ impl Split {
             item,
             source,
         }
-    }
-
-    fn check_codes(&self, row: usize, codes: &[u8]) -> Result<(), Error> {
-        // Folding first lets the check of a sound window run without a branch per base.
-        let wrong = |code: u8| code & !SOFT_MASKED > N;
-        if !codes.iter().fold(false, |any, &code| any | wrong(code)) {
-            return Ok(());
-        }
-        let column = codes
-            .iter()
-            .position(|&code| wrong(code))
-            .unwrap_or_default();
-        let (path, split, found) = (self.path.clone(), self.name.clone(), codes[column]);
-        Err(Error::Base {
-            path,
-            split,
-            row,
-            column,
-            found,
-        })
-    }
-
-    fn check_signal(&self, row: usize, values: &[f16]) -> Result<(), Error> {
-        const EXPONENT: u16 = 0x7C00;
-        let wrong = |value: f16| value.to_bits() & EXPONENT == EXPONENT;
-        if !values.iter().fold(false, |any, &value| any | wrong(value)) {
-            return Ok(());
-        }
-        let at = values
-            .iter()
-            .position(|&value| wrong(value))
-            .unwrap_or_default();
-        Err(Error::Signal {
-            path: self.path.clone(),
-            split: self.name.clone(),
-            row,
-            track: self.tracks[at / self.width].clone(),
-            column: at % self.width,
-            found: values[at].to_f32(),
-        })
-    }
-
-    fn check_labels(&self, row: usize, labels: &[i8]) -> Result<(), Error> {
-        let wrong = |label: i8| !(-1..=1).contains(&label);
-        if !labels.iter().fold(false, |any, &label| any | wrong(label)) {
-            return Ok(());
-        }
-        let at = labels
-            .iter()
-            .position(|&label| wrong(label))
-            .unwrap_or_default();
-        Err(Error::Label {
-            path: self.path.clone(),
-            split: self.name.clone(),
-            row,
-            target: self.targets[at / self.label_len].clone(),
-            column: at % self.label_len,
-            found: labels[at],
-        })
     }
 }

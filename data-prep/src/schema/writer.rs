@@ -4,7 +4,8 @@ use std::path::Path;
 use half::f16;
 use hdf5::{Dataset, File, Group};
 
-use super::store::{Store, growing, write_rows};
+use super::rows::{growing, write_rows};
+use super::store::Store;
 use super::{Counts, Error, Header, Locus, MASKED, VERSION, WINDOWS, Window};
 use crate::partial::PartialFile;
 

@@ -1,0 +1,194 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::fasta::Genome;
+use crate::named::NamedFile;
+use crate::peaks::Reading;
+use crate::schema::{Header, Task};
+use crate::signal::{Missing, Normalise};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum TaskArgument {
+    PerBase,
+    PerWindow,
+}
+
+/// What `make` is asked for; all but `out` is kept in the file as its recipe.
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MakeOptions {
+    /// Genome as FASTA, plain, gzip or bgzip
+    #[arg(long)]
+    pub(super) fasta: PathBuf,
+    /// Input track as bigWig, optionally named; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub(super) signal: Vec<NamedFile>,
+    /// Peaks of a target as narrowPeak or BED; a NAME given twice merges its files
+    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    pub(super) peaks: Vec<NamedFile>,
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) out: PathBuf,
+    /// Bases of a window
+    #[arg(long, default_value_t = 10_240)]
+    pub(super) length: usize,
+    /// Bases between the starts of windows; the length if not given
+    #[arg(long)]
+    stride: Option<usize>,
+    /// Bases of context on each side of a window
+    #[arg(long, default_value_t = 0)]
+    pub(super) margin: usize,
+    #[arg(long, value_enum, default_value = "per-base")]
+    task: TaskArgument,
+    /// Per-window labels: 1 if peaks cover more than half of so many central bases, masked if a
+    /// mask touches them [default: 200]
+    #[arg(long)]
+    bin: Option<usize>,
+    /// Contigs or regions contig:start-end to train on; every contig no other split names if not given
+    #[arg(long, value_delimiter = ',')]
+    pub(super) train: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub(super) valid: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub(super) test: Vec<String>,
+    /// Regions to predict on, neither trained on nor evaluated
+    #[arg(long, value_delimiter = ',')]
+    pub(super) predict: Vec<String>,
+    /// Label the summit ± N bases instead of the whole interval
+    #[arg(long, value_name = "N")]
+    pub(super) widen: Option<u64>,
+    /// BED of bases whose labels count neither in the loss nor in a metric; may be repeated
+    #[arg(long, value_name = "BED")]
+    pub(super) mask: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value = "depth")]
+    pub(super) normalise: Normalise,
+    /// What a base that a bigWig does not cover becomes
+    #[arg(long, value_enum, default_value = "zero")]
+    pub(super) missing: Missing,
+    /// Drop windows with a larger share of N
+    #[arg(long, default_value_t = 0.5)]
+    pub(super) max_n: f64,
+    /// Keep in train at most K windows without a positive for each with one
+    #[arg(long, value_name = "K")]
+    pub(super) negatives: Option<u64>,
+    /// Name of the assembly; the FASTA's file name if not given
+    #[arg(long)]
+    genome: Option<String>,
+    /// Leave out intervals on contigs that the FASTA lacks
+    #[arg(long)]
+    skip_unknown_contigs: bool,
+}
+
+impl MakeOptions {
+    pub(super) fn task(&self) -> Task {
+        match self.task {
+            TaskArgument::PerBase => Task::PerBase,
+            TaskArgument::PerWindow => Task::PerWindow,
+        }
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride.unwrap_or(self.length)
+    }
+
+    pub(super) fn bin(&self) -> usize {
+        self.bin.unwrap_or(200)
+    }
+
+    pub(super) fn reading(&self, widen: Option<u64>) -> Reading {
+        Reading {
+            widen,
+            skip_unknown_contigs: self.skip_unknown_contigs,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let wrong = |text: String| Err(Error::Request(text));
+        if self.length == 0 {
+            return wrong("--length 0: a window has at least one base".to_owned());
+        }
+        if !(1..=self.length).contains(&self.stride()) {
+            return wrong(format!(
+                "--stride {}: expected 1 to {}, the length, so that every base is covered",
+                self.stride(),
+                self.length
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.max_n) {
+            return wrong(format!(
+                "--max-n {}: expected a share from 0 to 1",
+                self.max_n
+            ));
+        }
+        match self.task {
+            TaskArgument::PerBase if self.bin.is_some() => {
+                return wrong("--bin belongs to --task per-window".to_owned());
+            }
+            TaskArgument::PerWindow if !(1..=self.length).contains(&self.bin()) => {
+                return wrong(format!(
+                    "--bin {}: expected 1 to the length, {}",
+                    self.bin(),
+                    self.length
+                ));
+            }
+            _ => {}
+        }
+        let mut names: Vec<_> = self.signal.iter().map(|track| &track.name).collect();
+        names.sort();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => wrong(format!(
+                "two tracks are named {}; name them with NAME=FILE",
+                pair[0]
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The files of every target, targets in the order in which they were first named.
+    pub(super) fn targets(&self) -> Vec<(String, Vec<PathBuf>)> {
+        let mut targets: Vec<(String, Vec<PathBuf>)> = Vec::new();
+        for NamedFile { name, path } in &self.peaks {
+            match targets.iter_mut().find(|(known, _)| known == name) {
+                Some((_, paths)) => paths.push(path.clone()),
+                None => targets.push((name.clone(), vec![path.clone()])),
+            }
+        }
+        targets
+    }
+
+    pub(super) fn header(&self, genome: &Genome, targets: Vec<String>) -> Header {
+        let recipe = toml::to_string(self).expect("paths, numbers and strings are TOML");
+        let hash = Sha256::digest(&recipe);
+        let file_name = || {
+            self.fasta
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        Header {
+            task: self.task(),
+            length: self.length,
+            margin: self.margin,
+            genome: self.genome.clone().unwrap_or_else(file_name),
+            contigs: genome.contigs.clone(),
+            tracks: self.signal.iter().map(|track| track.name.clone()).collect(),
+            targets,
+            normalise: word(self.normalise),
+            missing: word(self.missing),
+            recipe_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            recipe,
+        }
+    }
+}
+
+/// The word of a choice on the command line.
+fn word(choice: impl ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.expect("no choice is hidden").get_name().to_owned()
+}

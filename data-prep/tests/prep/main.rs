@@ -1,0 +1,8 @@
+//! The program from outside, on small genome files.
+
+mod errors;
+mod export;
+mod make;
+mod real;
+mod simulate;
+mod support;

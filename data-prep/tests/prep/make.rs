@@ -1,0 +1,296 @@
+use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use half::f16;
+use tfbind_prep::schema::{DataFile, Task};
+
+use crate::support::{Workplace, floats, letters};
+
+#[test]
+fn windows_tile_regions_and_show_sequence_signal_and_labels() {
+    let place = Workplace::small();
+    let table = place.makes(
+        "--signal s.bw --valid chr2:0-50 --test chr1:0-30 --train chr1:30-100 --normalise none",
+    );
+    let train = place.windows("out.h5", "train");
+    let starts: Vec<_> = train.iter().map(|window| window.locus.start).collect();
+    assert_eq!(
+        starts,
+        [30, 50, 70, 90],
+        "the last window reaches past the region's end, and no base is seen twice"
+    );
+    assert_eq!(letters(&train[0].seq), "TGCAACGTTGCAACGTTGCA");
+    let expected: Vec<f32> = vec![0.0; 10].into_iter().chain(vec![3.0; 10]).collect();
+    assert_eq!(floats(&train[1].signal), expected, "50..60 is not covered");
+    assert_eq!(train[0].label, vec![1; 20], "30..45 and 40..50 join");
+    assert_eq!(train[1].label, vec![0; 20]);
+    assert_eq!(train[3].label, [[0; 10], [-1; 10]].concat());
+    assert_eq!(letters(&train[3].seq)[10..], *"NNNNNNNNNN");
+
+    let valid = place.windows("out.h5", "valid");
+    assert_eq!(
+        valid
+            .iter()
+            .map(|window| window.locus.start)
+            .collect::<Vec<_>>(),
+        [0, 20, 40]
+    );
+    assert_eq!(letters(&valid[1].seq), "acacgattacACGATTACAC");
+    assert_eq!(valid[0].label[..6], [1, 1, 1, 1, 1, 0]);
+    assert!(valid.iter().all(|window| window.locus.contig == 1));
+
+    let file = DataFile::open(place.path("out.h5")).unwrap();
+    let counts = file.split("train").unwrap().counts();
+    assert_eq!(
+        (
+            counts.positives,
+            counts.negatives,
+            counts.masked,
+            counts.missing_bases
+        ),
+        (20, 50, 10, 10)
+    );
+    assert!(table.contains("25.000%"), "{table}");
+    assert!(
+        table.contains("warning: the test split has no positives"),
+        "{table}"
+    );
+    let header = file.header();
+    assert_eq!(
+        (
+            header.task,
+            header.genome.as_str(),
+            header.normalise.as_str()
+        ),
+        (Task::PerBase, "g.fa", "none")
+    );
+    assert_eq!(
+        (&header.tracks[..], &header.targets[..]),
+        (&["s".to_owned()][..], &["CTCF".to_owned()][..])
+    );
+    assert!(
+        header.recipe.contains("valid = [\"chr2:0-50\"]"),
+        "{}",
+        header.recipe
+    );
+    assert_eq!(header.recipe_hash.len(), 64);
+}
+
+#[test]
+fn margins_past_a_contig_are_n_and_zero() {
+    let place = Workplace::small();
+    place.makes("--signal s.bw --margin 3 --valid chr2 --normalise log1p");
+    let valid = place.windows("out.h5", "valid");
+    assert_eq!(valid.len(), 3);
+    assert_eq!(
+        letters(&valid[0].seq),
+        "NNNGATTACACGATTACACGATTacac"[..23].to_owned() + "aca"
+    );
+    let log = f16::from_f32(7f32.ln_1p());
+    assert_eq!(valid[0].signal[..4], [f16::ZERO, f16::ZERO, f16::ZERO, log]);
+    assert_eq!(
+        valid[2].signal[22..],
+        [log, f16::ZERO, f16::ZERO, f16::ZERO]
+    );
+    assert_eq!(valid[1].signal.len(), 26);
+    assert_eq!(valid[1].label.len(), 20);
+    let missing = DataFile::open(place.path("out.h5"))
+        .unwrap()
+        .split("valid")
+        .unwrap()
+        .counts()
+        .missing_bases;
+    assert_eq!(missing, 0, "past the contig is not missing");
+}
+
+#[test]
+fn windows_of_n_are_dropped() {
+    let place = Workplace::small();
+    let starts = |more: &str| -> Vec<i64> {
+        place.makes(&format!("--valid chr2 {more}"));
+        place
+            .windows("out.h5", "train")
+            .iter()
+            .map(|window| window.locus.start)
+            .collect()
+    };
+    assert_eq!(starts(""), [0, 20, 40, 60, 80]);
+    assert_eq!(starts("--max-n 0.49"), [20, 40, 60, 80]);
+}
+
+#[test]
+fn masks_and_widened_summits() {
+    let place = Workplace::small();
+    place.write(
+        "p.narrowPeak",
+        "chr1\t30\t60\t.\t0\t.\t1\t-1\t-1\t12\nchr1\t80\t90\t.\t0\t.\t1\t-1\t-1\t-1\n",
+    );
+    place.write("mask.bed", "chr1\t41\t43\nchr1\t60\t80\n");
+    place.runs("make --fasta g.fa --peaks p.narrowPeak --widen 4 --mask mask.bed --length 20 --out out.h5 --valid chr2");
+    let train = place.windows("out.h5", "train");
+    let starts: Vec<_> = train.iter().map(|window| window.locus.start).collect();
+    assert_eq!(starts, [0, 20, 40, 80], "60..80 is wholly masked");
+    // The summit at 42 gives 38..46; that without one, the midpoint 85, gives 81..89.
+    assert_eq!(train[1].label[17..], [0, 1, 1]);
+    assert_eq!(train[2].label[..7], [1, -1, -1, 1, 1, 1, 0]);
+    assert_eq!(train[3].label[..10], [0, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    assert_eq!(
+        DataFile::open(place.path("out.h5"))
+            .unwrap()
+            .header()
+            .targets,
+        ["p"]
+    );
+}
+
+#[test]
+fn targets_of_one_name_merge() {
+    let place = Workplace::small();
+    place.write("q.bed", "chr1\t60\t70\n");
+    place.makes("--peaks CTCF=q.bed --peaks REB1=q.bed --valid chr2");
+    let file = DataFile::open(place.path("out.h5")).unwrap();
+    assert_eq!(file.header().targets, ["CTCF", "REB1"]);
+    let train = place.windows("out.h5", "train");
+    let positives = |row: usize, target: usize| -> i32 {
+        train[row].label[target * 20..][..20]
+            .iter()
+            .map(|&label| i32::from(label))
+            .sum()
+    };
+    assert_eq!(
+        [positives(1, 0), positives(2, 0), positives(3, 0)],
+        [10, 10, 10]
+    );
+    assert_eq!(
+        [positives(1, 1), positives(2, 1), positives(3, 1)],
+        [0, 0, 10]
+    );
+}
+
+#[test]
+fn per_window_labels_follow_more_than_half_of_the_bin() {
+    let place = Workplace::small();
+    // The bin of a window is its bases 8..12.
+    place.write("p.bed", "chr1\t28\t30\nchr1\t48\t51\n");
+    place.write("mask.bed", "chr1\t71\t72\n");
+    place.makes("--task per-window --bin 4 --valid chr2 --mask mask.bed");
+    let train = place.windows("out.h5", "train");
+    let labels: Vec<_> = train
+        .iter()
+        .map(|window| (window.locus.start, window.label.clone()))
+        .collect();
+    assert_eq!(
+        labels,
+        [(0, vec![0]), (20, vec![0]), (40, vec![1]), (80, vec![0])]
+    );
+}
+
+#[test]
+fn negatives_are_kept_to_a_multiple_of_the_positives() {
+    let place = Workplace::empty();
+    let letters = "ACGT".repeat(10_000);
+    place.write("g.fa", format!(">a\n{letters}\n>b\n{letters}\n"));
+    place.write("p.bed", "a\t100\t110\na\t20000\t20010\nb\t5\t20\n");
+    place.makes("--valid b");
+    let all = place.windows("out.h5", "train").len();
+    place.makes("--valid b --negatives 5");
+    let first = fs::read(place.path("out.h5")).unwrap();
+    let train = place.windows("out.h5", "train");
+    let positive = train
+        .iter()
+        .filter(|window| window.label.contains(&1))
+        .count();
+    assert_eq!((all, positive), (2000, 2));
+    assert!((10..=12).contains(&train.len()), "{} windows", train.len());
+    assert!(train.is_sorted_by_key(|window| window.locus.start));
+    assert_eq!(
+        place.windows("out.h5", "valid").len(),
+        2000,
+        "only train is thinned"
+    );
+    place.makes("--valid b --negatives 5");
+    assert!(
+        first == fs::read(place.path("out.h5")).unwrap(),
+        "the same windows again"
+    );
+}
+
+#[test]
+fn a_fasta_reads_the_same_in_every_packing() {
+    let place = Workplace::small();
+    place.makes("--valid chr2");
+    let expected = place.windows("out.h5", "train");
+    let plain = fs::read(place.path("g.fa")).unwrap();
+    let gzip = |parts: &[&[u8]]| {
+        let mut packed = Vec::new();
+        for part in parts {
+            let mut encoder = GzEncoder::new(&mut packed, Compression::fast());
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap();
+        }
+        packed
+    };
+    let text = String::from_utf8(plain.clone()).unwrap();
+    let crlf = text.replace('\n', "\r\n");
+    let iupac = text.replacen("NNN", "RYk", 1).replace('k', "K");
+    let packings = [
+        gzip(&[&plain]),
+        gzip(&[&plain[..50], &plain[50..]]),
+        crlf.into_bytes(),
+        iupac.into_bytes(),
+    ];
+    for packing in packings {
+        place.write("g.fa", packing);
+        place.makes("--valid chr2");
+        assert_eq!(place.windows("out.h5", "train"), expected);
+    }
+}
+
+#[test]
+fn what_lies_past_a_short_contig_is_n_and_masked() {
+    let place = Workplace::small();
+    place.write(
+        "g.fa",
+        ">chr1\nACGTACGTAC\n>chr2\nGATTACACGATTACACGATTACAC\n>chr3\nACGTACGTACGTACGTACGT\n",
+    );
+    place.write("p.bed", "chr2\t0\t5\n");
+    place.makes("--valid chr3");
+    let train = place.windows("out.h5", "train");
+    assert_eq!(train.len(), 3);
+    assert_eq!(letters(&train[0].seq), "ACGTACGTACNNNNNNNNNN");
+    assert_eq!(train[0].label, [[0; 10], [-1; 10]].concat());
+    assert_eq!(train[2].locus.start, 20);
+    assert_eq!(train[2].label[..5], [0, 0, 0, 0, -1]);
+}
+
+#[test]
+fn depth_makes_tracks_of_any_sequencing_depth_alike() {
+    let place = Workplace::small();
+    place.makes("--signal s.bw --valid chr2");
+    let alike = place.windows("out.h5", "valid");
+    // 7 over the mean of the two contigs, of which s.bw covers a part
+    let largest = floats(&alike[0].signal).into_iter().fold(0.0, f32::max);
+    assert!((largest - 1.0645).abs() < 1e-3, "{largest}");
+}
+
+#[test]
+fn inspect_shows_header_counts_and_windows() {
+    let place = Workplace::small();
+    place.makes("--signal s.bw --valid chr2");
+    let text = place.runs("inspect out.h5 --split train --rows 1,2");
+    assert!(text.contains("chr1:20-40"), "{text}");
+    assert!(text.contains("CTCF: chr1:40-50, 0 masked"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.runs("inspect out.h5 --json")).unwrap();
+    assert_eq!(json["length"], 20);
+    assert_eq!(json["splits"][1]["split"], "valid");
+    assert_eq!(json["splits"][0]["positives"], 20);
+    assert_eq!(
+        json["splits"][0]["rows"][1]["labels"][0]["positives"][0]["start"],
+        30
+    );
+    assert_eq!(json["splits"][0]["rows"][1]["gc"], 0.5);
+    assert!(!place.run("inspect out.h5 --split train --rows 9").success);
+}

@@ -1,0 +1,97 @@
+//! A trained model and the windows it is applied to: what evaluate and predict begin with.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    checkpoint::{Checkpoint, Header},
+    cli::ApplyArgs,
+    comm::{Comm, share_text},
+    data::Windows,
+    device,
+    engine::Net,
+    model::Options,
+    train::{BEST, broadcast},
+};
+
+/// A trained model beside the windows it is applied to.
+pub struct Applied {
+    pub checkpoint: PathBuf,
+    pub header: Header,
+    pub data: PathBuf,
+    pub windows: Arc<Windows>,
+    pub net: Net,
+}
+
+impl Applied {
+    /// Rank 0 reads the checkpoint; every rank gets its header and the filled model. The windows may have another
+    /// length than those it was trained on.
+    pub fn open(comm: &dyn Comm, args: &ApplyArgs) -> Result<Self> {
+        ensure!(args.eval_batch > 0, "--eval-batch must be at least 1");
+        let device = device::set_up(args.device, args.threads, comm)?;
+        let checkpoint = if args.run.is_dir() {
+            args.run.join(BEST)
+        } else {
+            args.run.clone()
+        };
+        let mut read = None;
+        let text = share_text(comm, || {
+            let found = Checkpoint::read(&checkpoint)?;
+            let text = serde_json::to_string(&found.header)?;
+            read = Some(found);
+            Ok(text)
+        })?;
+        let header: Header = serde_json::from_str(&text)?;
+        let data = args
+            .data
+            .clone()
+            .or(header.plan.data.clone())
+            .context("--data is missing")?;
+        let windows = Arc::new(Windows::open(&data, &args.split)?);
+        check_fit(&header, &windows, &data)?;
+        let options = Options {
+            up_activation: header.up_activation,
+            ..Options::default()
+        };
+        let net = Net::new(header.arch, options, windows.io(), device, 0, None)?;
+        if let Some(read) = read {
+            read.restore(&net.flat, None)?;
+        }
+        broadcast(comm, &net.flat.parameters);
+        broadcast(comm, &net.flat.buffers);
+        Ok(Self {
+            checkpoint,
+            header,
+            data,
+            windows,
+            net,
+        })
+    }
+}
+
+/// Whether windows are what the model was trained to read; their length may differ.
+pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> {
+    let io = windows.io();
+    ensure!(
+        (io.channels, io.targets, io.per_base)
+            == (header.io.channels, header.io.targets, header.io.per_base),
+        "{}: the model reads tracks {:?} and predicts {:?}; the data has tracks {:?} and targets {:?}",
+        data.display(),
+        header.tracks,
+        header.targets,
+        windows.header.tracks,
+        windows.header.targets
+    );
+    ensure!(
+        windows.header.normalise == header.normalise,
+        "{}: signal normalised by {:?}, but the model was trained on {:?}; prepare the data alike",
+        data.display(),
+        windows.header.normalise,
+        header.normalise
+    );
+    Ok(())
+}
