@@ -15,7 +15,7 @@ use crate::{
     device,
     engine::Net,
     model::Options,
-    train::{BEST, broadcast},
+    train::{BEST, LAST, broadcast},
 };
 
 /// A trained model beside the windows it is applied to.
@@ -33,11 +33,19 @@ impl Applied {
     pub fn open(comm: &dyn Comm, args: &ApplyArgs) -> Result<Self> {
         ensure!(args.eval_batch > 0, "--eval-batch must be at least 1");
         let device = device::set_up(args.device, args.threads, comm)?;
-        let checkpoint = if args.run.is_dir() {
-            args.run.join(BEST)
-        } else {
-            args.run.clone()
-        };
+        let mut checkpoint = args.run.clone();
+        if args.run.is_dir() {
+            checkpoint.push(BEST);
+            if !checkpoint.exists() && args.run.join(LAST).exists() {
+                checkpoint.set_file_name(LAST);
+                if comm.rank() == 0 {
+                    println!(
+                        "{} was never evaluated while training: using {LAST}",
+                        args.run.display()
+                    );
+                }
+            }
+        }
         let mut read = None;
         let text = share_text(comm, || {
             let found = Checkpoint::read(&checkpoint)?;
@@ -53,6 +61,14 @@ impl Applied {
             .context("--data is missing")?;
         let windows = Arc::new(Windows::open(&data, &args.split)?);
         check_fit(&header, &windows, &data)?;
+        let names = |tracks: &[String], targets: &[String]| [tracks, targets].concat().join(", ");
+        let (then, now) = (
+            names(&header.tracks, &header.targets),
+            names(&windows.header.tracks, &windows.header.targets),
+        );
+        if then != now && comm.rank() == 0 {
+            println!("note: trained on {then}; applied to {now}");
+        }
         let options = Options {
             up_activation: header.up_activation,
             ..Options::default()
@@ -85,6 +101,17 @@ pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> 
         header.targets,
         windows.header.tracks,
         windows.header.targets
+    );
+    let sorted = |tracks: &[String]| {
+        let mut tracks = tracks.to_vec();
+        tracks.sort();
+        tracks
+    };
+    let (then, now) = (&header.tracks, &windows.header.tracks);
+    ensure!(
+        then == now || sorted(then) != sorted(now),
+        "{}: its tracks are {now:?}, but the model reads them in the order {then:?}; prepare the data alike",
+        data.display()
     );
     ensure!(
         windows.header.normalise == header.normalise,

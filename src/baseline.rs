@@ -89,7 +89,12 @@ pub fn tallies(
             .zip(scores.all(rows, &scale))
         {
             let logit = |value: f32| {
-                let p = ((value - low) / (high - low)).clamp(1e-6, 1.0 - 1e-6);
+                let p = if high > low {
+                    (value - low) / (high - low)
+                } else {
+                    0.5
+                };
+                let p = p.clamp(1e-6, 1.0 - 1e-6);
                 (p / (1.0 - p)).ln()
             };
             let logits: Vec<f32> = values.into_iter().map(logit).collect();

@@ -213,3 +213,154 @@ impl Rows {
             .to_device(device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tfbind_prep::schema::{Contig, DataWriter, Window};
+
+    const LENGTH: usize = 8;
+    const MARGIN: usize = 2;
+    const TRACKS: usize = 2;
+    const TARGETS: usize = 2;
+
+    // Each place of the contig has a signal of its own, so that a slip by one shows.
+    fn base(at: i64) -> u8 {
+        (at * at % 5) as u8
+    }
+    fn signal(track: usize, at: i64) -> f16 {
+        f16::from_f32((at + 100 * track as i64) as f32)
+    }
+    fn label(target: usize, at: i64) -> i8 {
+        ((at / 2 + target as i64) % 3 - 1) as i8
+    }
+
+    /// Two rows of 8 bases that touch, 10..18 and 18..26, with 2 bases of margin.
+    fn windows(folder: &Path) -> Windows {
+        let path = folder.join("data.h5");
+        let header = Header {
+            task: Task::PerBase,
+            length: LENGTH,
+            margin: MARGIN,
+            genome: String::new(),
+            contigs: vec![Contig {
+                name: "c".into(),
+                size: 1000,
+            }],
+            tracks: vec!["a".into(), "b".into()],
+            targets: vec!["x".into(), "y".into()],
+            normalise: "none".into(),
+            missing: "zero".into(),
+            recipe: String::new(),
+            recipe_hash: String::new(),
+        };
+        let mut writer = DataWriter::create(&path, &header, true).unwrap();
+        for start in [10, 18] {
+            let wide = start - MARGIN as i64..start + (LENGTH + MARGIN) as i64;
+            let inside = start..start + LENGTH as i64;
+            let seq = wide.clone().map(|at| base(at) | 0x80).collect();
+            let signal = |track| wide.clone().map(move |at| signal(track, at));
+            let label = |target| inside.clone().map(move |at| label(target, at));
+            let window = Window {
+                seq,
+                signal: (0..TRACKS).flat_map(signal).collect(),
+                label: (0..TARGETS).flat_map(label).collect(),
+                locus: Locus {
+                    contig: 0,
+                    start,
+                    strand: 1,
+                },
+            };
+            writer.push("train", &window).unwrap();
+        }
+        writer.finish().unwrap();
+        Windows::open(&path, "train").unwrap()
+    }
+
+    #[test]
+    fn rows_are_cut_as_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let windows = windows(folder.path());
+        let plain = Draw::from(1);
+        for (draw, start) in [
+            (plain, 18),
+            (Draw { shift: -2, ..plain }, 16),
+            (
+                Draw {
+                    shift: 1,
+                    reverse_complement: true,
+                    ..plain
+                },
+                19,
+            ),
+            (
+                Draw {
+                    row: 0,
+                    between: true,
+                    ..Draw::default()
+                },
+                14,
+            ),
+        ] {
+            let rows = windows.read(&[draw]).unwrap();
+            let mut places: Vec<i64> = (start..start + LENGTH as i64).collect();
+            if draw.reverse_complement {
+                places.reverse();
+            }
+            // A shift brings in bases whose label the row does not hold.
+            let known = if draw.between { 10..26 } else { 18..26 };
+            let letter = |at: &i64| match base(*at) {
+                code if draw.reverse_complement && code < 4 => 3 - code,
+                code => code,
+            };
+            assert_eq!(
+                rows.seq,
+                places.iter().map(letter).collect::<Vec<_>>(),
+                "{draw:?}"
+            );
+            for track in 0..TRACKS {
+                let expected: Vec<f16> = places.iter().map(|&at| signal(track, at)).collect();
+                assert_eq!(
+                    rows.signal[track * LENGTH..][..LENGTH],
+                    expected,
+                    "{draw:?}"
+                );
+            }
+            for target in 0..TARGETS {
+                let of = |at: &i64| {
+                    if known.contains(at) {
+                        label(target, *at)
+                    } else {
+                        -1
+                    }
+                };
+                let expected: Vec<i8> = places.iter().map(of).collect();
+                assert_eq!(
+                    rows.label[target * LENGTH..][..LENGTH],
+                    expected,
+                    "{draw:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_input_is_one_hot_acgt_then_the_tracks_and_n_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let windows = windows(folder.path());
+        let rows = windows.read(&[Draw::from(0)]).unwrap();
+        let input = rows.input(windows.io(), Device::Cpu);
+        assert_eq!(input.size(), [1, 4 + TRACKS as i64, LENGTH as i64]);
+        assert!(rows.seq.contains(&4), "an N is among them");
+        for (at, &code) in rows.seq.iter().enumerate() {
+            let value = |channel: i64| input.double_value(&[0, channel, at as i64]);
+            for channel in 0..4 {
+                assert_eq!(
+                    value(channel),
+                    f64::from(u8::from(i64::from(code) == channel))
+                );
+            }
+            assert_eq!(value(5), f64::from(rows.signal[LENGTH + at].to_f32()));
+        }
+    }
+}

@@ -50,28 +50,32 @@ pub struct Bins {
 
 impl Bins {
     pub fn apply(&self, logits: &[f32], labels: &[i8]) -> (Vec<f32>, Vec<i8>) {
-        let score = |bin: &[f32]| match self.score {
-            BinScore::Max => bin.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            BinScore::Mean => bin.iter().sum::<f32>() / bin.len() as f32,
-        };
-        let scores = logits.chunks(self.size).map(score);
-        let label = |bin: &[i8]| {
-            let positives = bin.iter().filter(|&&label| label > 0).count();
+        let mut bins = (Vec::new(), Vec::new());
+        for (logits, labels) in logits.chunks(self.size).zip(labels.chunks(self.size)) {
+            let known = || logits.iter().zip(labels).filter(|(_, label)| **label >= 0);
+            let (count, positives) = (
+                known().count(),
+                known().filter(|(_, label)| **label > 0).count(),
+            );
             let needed = if self.label == BinLabel::Any {
                 1
             } else {
-                self.size.div_ceil(2)
+                count.div_ceil(2)
             };
-            match positives >= needed {
-                true => 1,
-                false if bin.iter().all(|&label| label < 0) => -1,
-                false => 0,
-            }
-        };
-        (
-            scores.collect(),
-            labels.chunks(self.size).map(label).collect(),
-        )
+            bins.1.push(if count == 0 {
+                -1
+            } else {
+                i8::from(positives >= needed)
+            });
+            bins.0.push(match self.score {
+                _ if count == 0 => 0.0,
+                BinScore::Max => known()
+                    .map(|(logit, _)| *logit)
+                    .fold(f32::NEG_INFINITY, f32::max),
+                BinScore::Mean => known().map(|(logit, _)| logit).sum::<f32>() / count as f32,
+            });
+        }
+        bins
     }
 }
 
@@ -240,8 +244,12 @@ mod tests {
         let labels = [0, 1, 0, -1, -1, -1];
         let bins = |size, score, label| Bins { size, score, label }.apply(&logits, &labels);
         let any = bins(2, BinScore::Max, BinLabel::Any);
-        assert_eq!(any, (vec![0.9, -1.0, 0.5], vec![1, 0, -1]));
+        assert_eq!(
+            any,
+            (vec![0.9, -1.0, 0.0], vec![1, 0, -1]),
+            "masked bases do not count"
+        );
         let half = bins(3, BinScore::Mean, BinLabel::Half);
-        assert_eq!(half, (vec![0.0, -0.5], vec![0, -1]));
+        assert_eq!(half, (vec![0.0, 0.0], vec![0, -1]));
     }
 }

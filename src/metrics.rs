@@ -60,6 +60,9 @@ impl Tally {
     pub fn add(&mut self, logits: &[f32], labels: &[i8]) {
         assert_eq!(logits.len(), labels.len());
         let (mut overlap, mut total) = (0.0, 0.0);
+        if labels.iter().all(|&label| label < 0) {
+            return;
+        }
         for (&logit, &label) in logits.iter().zip(labels) {
             if label < 0 {
                 continue;
@@ -179,6 +182,15 @@ impl Tally {
 }
 
 impl Metrics {
+    /// The metric of a name of the tables.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        let named = self.named();
+        named
+            .iter()
+            .find(|(of, _)| *of == name)
+            .and_then(|(_, value)| *value)
+    }
+
     /// In the order of the tables.
     pub fn named(&self) -> [(&'static str, Option<f64>); 6] {
         [

@@ -68,6 +68,10 @@ impl Arch {
                         "--up-activation belongs to the unet; the cnn has no transposed convolution"
                     );
                 }
+                ensure!(
+                    options.batch_norm == BatchNorm::Rank,
+                    "--batch-norm: the cnn has no batch norm"
+                );
                 cnn::cnn(path, io, options)
             }
         }

@@ -27,10 +27,7 @@ pub enum Metric {
 
 impl Metric {
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .expect("no variant is hidden")
-            .get_name()
-            .to_string()
+        word(self)
     }
 
     /// Whether `new` is better than `old`; an undefined metric is better than nothing.
@@ -65,7 +62,14 @@ macro_rules! settings {
 
         impl Settings {
             /// These settings, and where they say nothing those of `base`.
-            pub fn over(self, base: Settings) -> Settings {
+            pub fn over(self, mut base: Settings) -> Settings {
+                // Two ways to say one thing: the one typed now replaces the other.
+                if self.batch.is_some() || self.lr_scaling.is_some() {
+                    base.global_batch = None;
+                }
+                if self.global_batch.is_some() {
+                    (base.batch, base.lr_scaling) = (None, None);
+                }
                 Settings { $($name: self.$name.or(base.$name),)* }
             }
         }
@@ -98,7 +102,7 @@ settings! {
     lr: f64,
     /// Momentum of sgd and nesterov [default: 0.9]
     momentum: f64,
-    /// How the rate follows the number of ranks [default: linear]
+    /// How the rate follows ranks x micro-batches [default: linear]
     #[arg(value_name = "RULE")]
     lr_scaling: Scaling,
     /// Steps over which the rate rises [default: a twentieth of the run, at most 500]
@@ -172,6 +176,10 @@ impl Plan {
         ensure!(
             s.batch.is_none() || s.global_batch.is_none(),
             "batch and global-batch exclude each other"
+        );
+        ensure!(
+            s.lr_scaling.is_none() || s.global_batch.is_none(),
+            "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
         );
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(16);
@@ -254,57 +262,88 @@ impl Plan {
             shift,
             seed: s.seed.unwrap_or(1),
             device: s.device.unwrap_or(DeviceChoice::Auto),
-            settings,
+            settings: Settings {
+                // What depends on the number of ranks is decided again by a run that goes on with another.
+                arch: Some(s.arch.unwrap_or(Arch::Unet)),
+                batch_norm: Some(s.batch_norm.unwrap_or_default()),
+                batch: s.global_batch.is_none().then_some(batch),
+                accumulate: Some(accumulate),
+                epochs: Some(epochs),
+                optimizer: Some(optimizer),
+                lr: Some(s.lr.unwrap_or(1e-3)),
+                lr_scaling: s.global_batch.is_none().then_some(scaling),
+                schedule: Some(schedule.decay),
+                reverse_complement: Some(s.reverse_complement.unwrap_or(false)),
+                shift: Some(shift),
+                metric: Some(s.metric.unwrap_or(Metric::PrAuc)),
+                eval_batch: Some(s.eval_batch.unwrap_or(64)),
+                keep: Some(s.keep.unwrap_or(0)),
+                seed: Some(s.seed.unwrap_or(1)),
+                device: Some(s.device.unwrap_or(DeviceChoice::Auto)),
+                ..settings
+            },
         })
     }
 
     /// The resolved plan as a table.
     pub fn table(&self, ranks: usize, rows: usize) -> String {
-        let s = &self.schedule;
+        let (rate, set) = (&self.schedule, &self.settings);
         let steps = rows.div_ceil(self.global_batch) as u64;
-        let rows = [
+        let mut model = format!(
+            "{}, batch norm {}",
+            self.arch.name(),
+            word(self.options.batch_norm)
+        );
+        if let Some(activation) = self.options.up_activation {
+            model += &format!(", {} after transposed convolutions", word(activation));
+        }
+        let batch = format!(
+            "{} = {ranks} ranks x {} x {} micro-batches; {steps} steps an epoch, {} in all",
+            self.global_batch,
+            self.batch,
+            self.accumulate,
+            steps * self.epochs
+        );
+        let optimizer = format!(
+            "{}, rate {:.6} after {} warm-up steps, decay {} over {} epochs",
+            word(self.optimizer),
+            rate.peak,
+            rate.warmup_steps,
+            word(rate.decay),
+            self.epochs
+        );
+        let turned = set.reverse_complement.unwrap_or(false);
+        let patience = set
+            .patience
+            .map_or("none".into(), |evaluations| evaluations.to_string());
+        let lines = [
             (
                 "data",
                 format!("{} ({rows} training windows)", self.data.display()),
             ),
-            ("model", format!("{} {:?}", self.arch.name(), self.options)),
-            (
-                "batch",
-                format!(
-                    "{} = {ranks} ranks x {} x {} micro-batches; {steps} steps an epoch, {} in all",
-                    self.global_batch,
-                    self.batch,
-                    self.accumulate,
-                    steps * self.epochs
-                ),
-            ),
-            (
-                "optimizer",
-                format!(
-                    "{:?}, rate {:.6} after {} warm-up steps, then {:?} over {} epochs",
-                    self.optimizer, s.peak, s.warmup_steps, s.decay, self.epochs
-                ),
-            ),
+            ("model", model),
+            ("batch", batch),
+            ("optimizer", optimizer),
             (
                 "augmentation",
-                format!(
-                    "reverse complement {}, shift {}",
-                    self.settings.reverse_complement.unwrap_or(false),
-                    self.shift
-                ),
+                format!("reverse complement {turned}, shift {}", self.shift),
             ),
             (
                 "best by",
-                format!(
-                    "{}, patience {:?}",
-                    self.metric.name(),
-                    self.settings.patience
-                ),
+                format!("{}, patience {patience}", self.metric.name()),
             ),
             ("seed", self.seed.to_string()),
         ];
-        rows.iter()
+        lines
+            .iter()
             .map(|(name, value)| format!("{name:>13}  {value}\n"))
             .collect()
     }
+}
+
+/// The name of a choice as it is typed.
+fn word(choice: impl ValueEnum) -> String {
+    choice
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_string())
 }

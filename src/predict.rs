@@ -116,5 +116,9 @@ fn plan_rows(windows: &Windows, half_window: bool) -> Result<(Vec<Draw>, Vec<Loc
             });
         }
     }
+    ensure!(
+        !half_window || draws.len() > loci.len() || loci.len() == 1,
+        "--half-window: no two windows of this split touch; prepare it with a --stride of the window length"
+    );
     Ok((draws, places))
 }

@@ -32,7 +32,11 @@ pub struct Log<'a> {
     last_line: Instant,
     started: Instant,
     samples: usize,
+    steps: u64,
     communicating: Duration,
+    /// Name and last value of the metric that chooses the best checkpoint.
+    metric: (String, Option<f64>),
+    last_step: u64,
     /// Sum and number of step losses since the last evaluation.
     loss: (f64, u64),
 }
@@ -53,7 +57,10 @@ impl<'a> Log<'a> {
             last_line: Instant::now(),
             started: Instant::now(),
             samples: 0,
+            steps: 0,
             communicating: Duration::ZERO,
+            metric: (plan.metric.name(), None),
+            last_step: last_step(plan, rows, progress),
             loss: (0.0, 0),
         };
         if comm.rank() != 0 {
@@ -78,11 +85,8 @@ impl<'a> Log<'a> {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         log.jsonl = Some(file.with_context(|| format!("opening {}", path.display()))?);
         if std::io::stderr().is_terminal() {
-            let left = plan.epochs.saturating_sub(progress.epoch)
-                * rows.div_ceil(plan.global_batch) as u64;
-            let style =
-                ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}  ETA {eta}")?;
-            log.bar = Some(ProgressBar::new(left).with_style(style));
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}")?;
+            log.bar = Some(ProgressBar::new(log.last_step).with_style(style));
         }
         Ok(log)
     }
@@ -109,15 +113,22 @@ impl<'a> Log<'a> {
             "samples_per_s": per_second, "data_wait_s": waited.as_secs_f64(),
             "communication_s": self.communicating.as_secs_f64(), "seconds": progress.training_seconds,
         }))?;
+        self.steps += 1;
+        let left = self.last_step.saturating_sub(progress.step);
+        let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * left as f64;
         let line = format!(
-            "epoch {} loss {loss:.6}  {per_second:.1} samples/s",
-            epoch + 1
+            "epoch {} loss {loss:.6}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
+            epoch + 1,
+            self.metric.0,
+            self.metric
+                .1
+                .map_or("-".into(), |value| format!("{value:.4}")),
         );
         if let Some(bar) = &self.bar {
-            bar.inc(1);
+            bar.set_position(progress.step);
             bar.set_message(line);
         } else if self.jsonl.is_some() && self.last_line.elapsed() > LINE_EVERY {
-            println!("step {:>6}  {line}", progress.step);
+            println!("step {:>6}/{}  {line}", progress.step, self.last_step);
             self.last_line = Instant::now();
         }
         Ok(())
@@ -131,17 +142,19 @@ impl<'a> Log<'a> {
             "valid": metrics, "best": progress.best, "best_step": progress.best_step,
             "seconds": progress.training_seconds,
         }))?;
+        self.metric.1 = metrics.value(&self.metric.0);
         let mark = if progress.best_step == progress.step {
             " *"
         } else {
             ""
         };
         let line = format!(
-            "step {:>6}  epoch {:>3}  train loss {train_loss:.6}  valid loss {}  pr_auc {}  {:.1} samples/s  {:.0} s{mark}",
+            "step {:>6}  epoch {:>3}  train loss {train_loss:.6}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
             shown(metrics.loss),
-            shown(metrics.pr_auc),
+            self.metric.0,
+            shown(self.metric.1),
             self.samples_per_second(),
             progress.training_seconds,
         );
@@ -194,11 +207,24 @@ impl<'a> Log<'a> {
 
     fn write(&mut self, value: Value) -> Result<()> {
         match &mut self.jsonl {
-            Some(file) => writeln!(file, "{value}")
+            Some(file) => file
+                .write_all(format!("{value}\n").as_bytes())
                 .with_context(|| format!("writing {}/metrics.jsonl", self.run)),
             None => Ok(()),
         }
     }
+}
+
+/// Where this run ends unless patience ends it before.
+fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
+    let epoch = rows.div_ceil(plan.global_batch) as u64;
+    let of_this = (rows - progress.done).div_ceil(plan.global_batch) as u64;
+    let left = match plan.epochs.saturating_sub(progress.epoch) {
+        0 => 0,
+        epochs => (epochs - 1) * epoch + of_this,
+    };
+    let last = progress.step + left;
+    plan.settings.stop_at.map_or(last, |stop| last.min(stop))
 }
 
 /// JSON has no NaN: a loss over no valid label is null.

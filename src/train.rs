@@ -17,7 +17,7 @@ use crate::{
     loader::Loader,
     model::BatchNorm,
     optim::{Optimizer, clip},
-    plan::{Plan, Settings, read_settings},
+    plan::{Metric, Plan, Settings, read_settings},
     report::Log,
     sampler::Sampler,
 };
@@ -49,6 +49,20 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         "{}: the training windows hold no positive label",
         data.display()
     );
+    let (of, metric) = (valid.counts, plan.metric);
+    let defined = match metric {
+        Metric::Loss | Metric::DiceCoef => of.positives + of.negatives > 0,
+        Metric::Auroc => of.positives > 0 && of.negatives > 0,
+        _ => of.positives > 0,
+    };
+    ensure!(
+        defined,
+        "{}: {} is undefined on the validation windows ({} positive labels, {} negative); choose another --metric",
+        data.display(),
+        metric.name(),
+        of.positives,
+        of.negatives
+    );
     let io = windows.io();
     let mut net = Net::new(
         plan.arch,
@@ -73,12 +87,15 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         plan: plan.settings.clone(),
     };
     if args.resume {
-        header.progress = resume(comm, &last, &net.flat, &optimizer)?;
+        header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
     }
     start_from_rank_0(comm, &net.flat, &optimizer);
     let mut progress = header.progress.clone();
     let mut log = Log::open(comm, &args.run, &plan, windows.num_rows(), &progress)?;
 
+    if comm.rank() == 0 && (progress.finished || progress.epoch >= plan.epochs) {
+        println!("nothing left to do: raise --epochs or --patience to go on");
+    }
     let mut loader = training_rows(&plan, windows.clone(), comm, &progress)?;
     let (began, seconds_before) = (Instant::now(), progress.training_seconds);
     let mut host = Vec::new();
@@ -92,11 +109,10 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         let mut sums = [0.0, 0.0];
         let _ = net.flat.gradients.zero_();
         for _ in 0..plan.accumulate {
-            let rows = loader.next_rows()?;
-            let (loss, valid) = net
-                .engine
-                .gradients(&rows)
-                .with_context(|| format!("step {}", progress.step + 1))?;
+            let computed = loader
+                .next_rows()
+                .and_then(|rows| net.engine.gradients(&rows));
+            let (loss, valid) = computed.with_context(|| format!("step {}", progress.step + 1))?;
             sums = [sums[0] + loss, sums[1] + valid];
         }
         let computed = Instant::now();
@@ -109,16 +125,19 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
         let epochs_done = progress.epoch as f64 + progress.done as f64 / windows.num_rows() as f64;
         let rate = plan.schedule.rate(progress.step, epochs_done);
         if labels > 0.0 {
-            ensure!(
-                loss_sum.is_finite(),
-                "step {}: the loss is {loss_sum} on some rank; lower --lr or set --clip-norm",
-                progress.step + 1
-            );
             // Divided by the number of valid labels of all ranks: each label weighs the same on any number of ranks.
             let _ = net.flat.gradients.g_div_scalar_(labels);
-            if let Some(limit) = plan.settings.clip_norm {
-                clip(&net.flat.gradients, limit);
-            }
+            let norm = clip(
+                &net.flat.gradients,
+                plan.settings.clip_norm.unwrap_or(f64::INFINITY),
+            );
+            ensure!(
+                loss_sum.is_finite() && norm.is_finite(),
+                "step {}: loss {}, gradient norm {norm}: not finite; the last checkpoint is good; lower --lr or set \
+                 --clip-norm",
+                progress.step + 1,
+                loss_sum / labels
+            );
             optimizer.step(
                 &net.flat.parameters,
                 &net.flat.gradients,
@@ -156,11 +175,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
             let metrics =
                 evaluate::tally(comm, net.engine.as_mut(), &valid, plan.eval_batch, None)?
                     .metrics();
-            let value = metrics
-                .named()
-                .iter()
-                .find(|(name, _)| *name == plan.metric.name())
-                .and_then(|(_, value)| *value);
+            let value = metrics.value(&plan.metric.name());
             let improved = decide(comm, || plan.metric.better(value, progress.best));
             progress.waited += 1;
             if improved {
@@ -195,11 +210,13 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<()> {
 /// The settings of the run, decided on rank 0: the command line, over a file or over those of the run resumed.
 fn settle(comm: &dyn Comm, args: &TrainArgs, last: &Path) -> Result<Settings> {
     let text = share_text(comm, || {
-        let base = match &args.from {
+        let mut base = match &args.from {
             Some(path) => read_settings(path)?,
             None if args.resume => Checkpoint::read(last)?.header.plan,
             None => Settings::default(),
         };
+        // Where a run was cut is not a property of the run.
+        base.stop_at = None;
         ensure!(
             args.resume || !last.exists(),
             "{} holds a run already: --resume goes on with it; else name another --run",
@@ -214,13 +231,51 @@ fn settle(comm: &dyn Comm, args: &TrainArgs, last: &Path) -> Result<Settings> {
 fn resume(
     comm: &dyn Comm,
     last: &Path,
+    now: &Header,
+    plan: &Plan,
     flat: &FlatTensors,
     optimizer: &Optimizer,
 ) -> Result<Progress> {
     let text = share_text(comm, || {
         let checkpoint = Checkpoint::read(last)?;
+        let then = &checkpoint.header;
+        let same = [
+            (
+                "arch",
+                format!("{:?}", then.arch),
+                format!("{:?}", now.arch),
+            ),
+            (
+                "up_activation",
+                format!("{:?}", then.up_activation),
+                format!("{:?}", now.up_activation),
+            ),
+            ("sizes", format!("{:?}", then.io), format!("{:?}", now.io)),
+            ("tracks", then.tracks.join(","), now.tracks.join(",")),
+            ("targets", then.targets.join(","), now.targets.join(",")),
+            (
+                "data recipe",
+                then.data_recipe.clone(),
+                now.data_recipe.clone(),
+            ),
+        ];
+        for (what, then, now) in same {
+            ensure!(
+                then == now,
+                "{}: trained with {what} {then}, now {now}; a run goes on only as it began",
+                last.display()
+            );
+        }
         checkpoint.restore(flat, Some(optimizer))?;
-        Ok(serde_json::to_string(&checkpoint.header.progress)?)
+        let mut progress = then.progress.clone();
+        if then.plan.metric.is_some_and(|metric| metric != plan.metric) {
+            (progress.best, progress.waited) = (None, 0);
+        }
+        progress.finished = plan
+            .settings
+            .patience
+            .is_some_and(|patience| progress.waited >= patience);
+        Ok(serde_json::to_string(&progress)?)
     })?;
     Ok(serde_json::from_str(&text)?)
 }

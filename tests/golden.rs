@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 use tfbind_mpi::{
     data::{Draw, Rows},
     engine::Net,
@@ -213,10 +213,6 @@ fn optimizers_equal_pytorch_step_by_step() {
             assert!(off < 1e-5, "{name} step {}: off by {off}", i + 1);
         }
     }
-    assert_eq!(
-        Tensor::zeros([1], (Kind::Float, Device::Cpu)).kind(),
-        Kind::Float
-    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 mod failure;
 mod golden;
+mod journey;
 mod models;
 mod ranks;
 mod resume;

@@ -118,3 +118,21 @@ fn patience_ends_a_run_that_gets_no_better() {
     let steps = run.losses("run").len();
     assert!((2..=4).contains(&steps), "{steps} steps");
 }
+
+#[test]
+fn a_cut_or_ended_run_goes_on_to_its_end_and_another_model_is_refused() {
+    let mut run = Run::new();
+    run.write_data(16, |_, _| {});
+    let plan = ["--batch", "8", "--epochs", "3", "--metric", "loss"];
+    run.train("run", &[&plan[..], &["--stop-at", "1"]].concat());
+    run.ok(&["train", "--run", "run", "--resume"]);
+    assert_eq!(run.losses("run").len(), 6, "--stop-at is not remembered");
+    let said = run.ok(&["train", "--run", "run", "--resume"]);
+    assert!(said.contains("nothing left to do"), "{said}");
+    run.ok(&["train", "--run", "run", "--resume", "--epochs", "4"]);
+    assert_eq!(run.losses("run").len(), 8);
+    let error = run
+        .ranks(2)
+        .fails(&["train", "--run", "run", "--resume", "--arch", "cnn"]);
+    assert!(error.contains("arch"), "{error}");
+}

@@ -50,7 +50,9 @@ pub fn write(args: ReportArgs) -> Result<()> {
 fn curves(run: &Path) -> Result<String> {
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let lines: Vec<Value> = text
+    // A killed run may leave half a line at the end.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines: Vec<Value> = whole
         .lines()
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()

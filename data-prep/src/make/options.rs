@@ -37,7 +37,7 @@ pub struct MakeOptions {
     /// Bases of a window
     #[arg(long, default_value_t = 10_240)]
     pub(super) length: usize,
-    /// Bases between the starts of windows; the length if not given
+    /// Bases between the starts of windows of train and predict [default: the length]; those of valid and test never overlap
     #[arg(long)]
     stride: Option<usize>,
     /// Bases of context on each side of a window
