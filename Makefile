@@ -30,11 +30,12 @@ demo: build
 	    | tee $(DEMO)/evaluation.txt
 	$$train report $(DEMO)/run
 	{ set +x; } 2>/dev/null
-	printf '\n%s\n' "genome files          $(DEMO)/genome" "windows               $(DEMO)/data.h5" \
+	echo
+	printf '%s\n' "genome files          $(DEMO)/genome" "windows               $(DEMO)/data.h5" \
 	    "checkpoints, log      $(DEMO)/run" "predictions           $(DEMO)/run/predictions.bigWig" \
 	    "pictures              $(DEMO)/run/report.html" "metrics               $(DEMO)/run/evaluation_metrics.csv"
 	echo
-	grep -E '^[a-z_]+ [0-9undefi.]+$$' $(DEMO)/evaluation.txt
+	grep -E '^[a-z_]+ [a-z0-9.:]+$$' $(DEMO)/evaluation.txt
 
 test:
 	@. modules/$(SITE)
