@@ -17,9 +17,6 @@ pub struct Run {
     ranks: usize,
 }
 
-/// This process wrote the data: a child that another test forks at that moment holds the file's lock a little longer.
-pub const NO_LOCK: (&str, &str) = ("HDF5_USE_FILE_LOCKING", "FALSE");
-
 /// A program on N ranks. `scratch` is for Open MPI's own files: two jobs that share a folder there race when one is
 /// aborted while the other starts.
 pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
@@ -27,7 +24,6 @@ pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
     command.env("TMPDIR", scratch);
     command.args(["-np", &ranks.to_string(), program]);
     for (name, value) in [
-        NO_LOCK,
         ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
         ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
         ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
@@ -105,7 +101,6 @@ impl Run {
         command
             .args(arguments)
             .current_dir(self.dir.path())
-            .envs([NO_LOCK])
             .output()
             .expect("the program starts")
     }
@@ -176,4 +171,11 @@ fn window(start: i64) -> Window {
             strand: 1,
         },
     }
+}
+
+/// Opened without a lock: a child that another test forked while this file was written may still hold the first one.
+pub fn open_to_spoil(data: &Path) -> hdf5::File {
+    let mut builder = hdf5::FileBuilder::new();
+    builder.with_fapl(|access| access.file_locking(false));
+    builder.open_rw(data).unwrap()
 }

@@ -12,7 +12,7 @@ use hdf5::{Hyperslab, SliceOrIndex};
 use ndarray::arr0;
 use tfbind_mpi::job::on_all_ranks;
 
-use crate::common::{Run, mpirun};
+use crate::common::{Run, mpirun, open_to_spoil};
 
 const TRAIN: [&str; 11] = [
     "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--batch", "4", "--epochs",
@@ -47,7 +47,7 @@ fn labels_and_bases_that_cannot_be_are_named() {
         let run = Run::new();
         let data = run.write_data(8, |_, _| {});
         // The writer refuses such values: put them in behind its back.
-        let file = hdf5::File::open_rw(&data).unwrap();
+        let file = open_to_spoil(&data);
         let place: Vec<SliceOrIndex> = place.into_iter().map(SliceOrIndex::Index).collect();
         let value = expected.parse::<i8>().unwrap();
         let dataset = file.dataset(&format!("train/{dataset}")).unwrap();
@@ -180,7 +180,7 @@ fn files_that_are_cut_short_or_of_another_version_are_named() {
     );
     fs::write(&data, &bytes).unwrap();
 
-    let file = hdf5::File::open_rw(&data).unwrap();
+    let file = open_to_spoil(&data);
     file.attr("schema_version")
         .unwrap()
         .write_scalar(&99u32)
