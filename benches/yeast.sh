@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Reb1 and Abf1 over the whole yeast genome, DNA + ATAC, on held-out chromosomes, beside motif and signal.
-#   benches/yeast.sh DATA [SEEDS]    DATA holds yeast/ and motifs/; writes runs/yeast and prints a table at the end
+#   EPOCHS=14 benches/yeast.sh DATA [SEEDS]    DATA holds yeast/ and motifs/; writes runs/yeast, prints a table
 # Sequence: SGD R64 (sacCer3). Peaks: ChIP-exo, Rossi et al. 2021, Nature 592:309. ATAC: Schep et al. 2015, through the
 # test data of MACS. Motifs: JASPAR 2018 CORE fungi. ATAC reads of the rDNA repeat (chrXII) are masked: a third of all.
 set -euo pipefail
@@ -24,7 +24,7 @@ for factor in Reb1 Abf1; do
         run=$out/$factor-$seed
         rm -rf "$run"
         mpirun -np "$ranks" $bin/tfbind-mpi train --data "$out/$factor.h5" --run "$run" --seed "$seed" \
-            --global-batch 8 --lr 0.002 --warmup 50 --epochs 8 --reverse-complement
+            --global-batch 8 --lr 0.002 --warmup 50 --epochs "${EPOCHS:-14}" --reverse-complement
         mpirun -np "$ranks" $bin/tfbind-mpi evaluate "$run" --data "$out/$factor-points.h5" --bin 100 \
             --motif "$data/motifs/JASPAR2018_CORE_fungi.txt#$factor" --motif-reach 0 | tee "$run/evaluation.txt"
     done
