@@ -15,7 +15,8 @@ use crate::{
     device,
     engine::Net,
     model::Options,
-    train::{BEST, LAST, broadcast},
+    resume::{BEST, LAST},
+    step::broadcast,
 };
 
 /// A trained model beside the windows it is applied to.

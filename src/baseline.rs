@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use crate::{
-    comm::Comm,
+    comm::{Comm, gather_f32},
     data::{Draw, Rows, Windows},
     evaluate::{BinScore, Bins, batches_of_rank},
     loader::Loader,
@@ -136,7 +136,7 @@ fn share_extremes(comm: &dyn Comm, extremes: &mut [(f32, f32)]) {
         .flat_map(|&(low, high)| [low, high])
         .collect();
     let mut bytes = vec![0u8; own.len() * 4];
-    let all = comm.gather_f32(&own);
+    let all = gather_f32(comm, &own);
     for (i, word) in bytes.chunks_exact_mut(4).enumerate() {
         let of = all.iter().map(|ranks| ranks[i]);
         let value = if i % 2 == 0 {

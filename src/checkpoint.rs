@@ -38,6 +38,12 @@ pub struct Progress {
     /// Evaluations since the best.
     pub waited: u64,
     pub finished: bool,
+    /// The evaluation after this step is still to be done: it was interrupted.
+    #[serde(default)]
+    pub due: bool,
+    /// Steps left out because they were not finite.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 impl Progress {
@@ -65,6 +71,20 @@ pub struct Header {
     pub device: String,
     pub progress: Progress,
     pub plan: Settings,
+}
+
+impl Header {
+    /// What has to be the same for a run to go on.
+    pub fn identity(&self) -> [(&'static str, String); 6] {
+        [
+            ("arch", format!("{:?}", self.arch)),
+            ("up_activation", format!("{:?}", self.up_activation)),
+            ("sizes", format!("{:?}", self.io)),
+            ("tracks", self.tracks.join(",")),
+            ("targets", self.targets.join(",")),
+            ("data recipe", self.data_recipe.clone()),
+        ]
+    }
 }
 
 pub fn save(path: &Path, header: &Header, flat: &FlatTensors, optimizer: &Optimizer) -> Result<()> {

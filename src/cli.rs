@@ -17,12 +17,17 @@ use crate::{
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Seconds that ranks wait for each other before they name who is missing and end the job
+    #[arg(long, global = true, default_value_t = 300.0)]
+    pub stall_timeout: f64,
 }
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Train a model; under mpirun on as many ranks as it starts
     Train(Box<TrainArgs>),
+    /// Show on a data set that N ranks compute what one process with all their rows computes
+    Verify(Box<VerifyArgs>),
     /// Metrics of a trained model on a split of a data file
     Evaluate(EvaluateArgs),
     /// Scores with locus, to HDF5; `tfbind-prep export` turns them into bigWig
@@ -43,6 +48,30 @@ pub struct TrainArgs {
     pub resume: bool,
     /// TOML file of settings, such as the plan.toml of another run
     #[arg(long, conflicts_with = "resume")]
+    pub from: Option<PathBuf>,
+    /// Write what every rank did when, for Perfetto or chrome://tracing
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// The same as --batch-norm sync
+    #[arg(long, conflicts_with = "batch_norm")]
+    pub sync_bn: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Steps to compare
+    #[arg(long, default_value_t = 5)]
+    pub steps: u64,
+    /// Largest relative difference that passes
+    #[arg(long, default_value_t = 1e-3)]
+    pub tolerance: f64,
+    /// The same as --batch-norm sync
+    #[arg(long, conflicts_with = "batch_norm")]
+    pub sync_bn: bool,
+    /// TOML file of settings, such as the plan.toml of a run
+    #[arg(long)]
     pub from: Option<PathBuf>,
     #[command(flatten)]
     pub settings: Settings,

@@ -1,13 +1,22 @@
 //! What ranks say to each other: sums and bytes, from the main thread only, in the same order on every rank.
 
+mod ffi;
 mod mpi;
+mod nccl;
 mod solo;
+mod transport;
+mod watch;
 
-pub use mpi::Mpi;
+pub use mpi::{Mpi, end_job};
 pub use solo::Solo;
+pub use transport::{Transport, TransportChoice};
+pub use watch::place;
+
+use std::time::Instant;
 
 use anyhow::Result;
 
+/// Every collective first waits until all ranks have come to it, for at most the stall timeout.
 pub trait Comm {
     fn rank(&self) -> usize;
     fn size(&self) -> usize;
@@ -15,15 +24,19 @@ pub trait Comm {
     fn local_rank(&self) -> usize;
     fn local_size(&self) -> usize;
     fn host(&self) -> &str;
-    /// Each element becomes its sum over the ranks, the same bits on all of them.
-    fn sum_f32(&self, values: &mut [f32]);
+    /// What the next collectives are about, for the line that a stall or a panic ends with.
+    fn note(&self, what: &'static str, step: u64);
+    /// The sum of `own` over the ranks, the same bits on all of them. Out of place: rsmpi has no MPI_IN_PLACE.
+    fn sum_into(&self, own: &[f32], sums: &mut [f32]);
     fn sum_f64(&self, values: &mut [f64]);
     fn sum_u64(&self, values: &mut [u64]);
     /// Rank 0's bytes reach everyone; all ranks pass the same length.
     fn broadcast(&self, bytes: &mut [u8]);
-    /// On rank 0 the slices of all ranks, in order of rank; empty elsewhere.
-    fn gather_f32(&self, values: &[f32]) -> Vec<Vec<f32>>;
+    /// On rank 0 the bytes of all ranks, in order of rank; empty elsewhere.
+    fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>>;
     fn barrier(&self);
+    /// Seconds to add to this rank's time since `start` to get rank 0's time since its own.
+    fn clock_offset(&self, start: Instant) -> f64;
 }
 
 /// A decision made on rank 0, known to all.
@@ -48,17 +61,23 @@ pub fn share_text(comm: &dyn Comm, on_root: impl FnOnce() -> Result<String>) -> 
     Ok(String::from_utf8(bytes)?)
 }
 
-/// One line of each rank, in order of rank, on rank 0. Lines are cut at 256 bytes.
+/// One line of each rank, in order of rank, on rank 0.
 pub fn gather_lines(comm: &dyn Comm, line: &str) -> Vec<String> {
-    let codes: Vec<f32> = line.bytes().take(256).map(f32::from).collect();
-    let text = |codes: Vec<f32>| {
-        codes
-            .into_iter()
-            .map(|code| code as u8)
-            .collect::<Vec<u8>>()
-    };
-    comm.gather_f32(&codes)
-        .into_iter()
-        .map(|c| String::from_utf8_lossy(&text(c)).into_owned())
+    let lines = comm.gather(line.as_bytes()).into_iter();
+    lines
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .collect()
+}
+
+/// The numbers of each rank, in order of rank, on rank 0.
+pub fn gather_f32(comm: &dyn Comm, values: &[f32]) -> Vec<Vec<f32>> {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let floats = |bytes: Vec<u8>| {
+        let words = bytes.as_chunks::<4>().0.iter();
+        words.map(|word| f32::from_le_bytes(*word)).collect()
+    };
+    comm.gather(&bytes).into_iter().map(floats).collect()
 }

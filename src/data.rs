@@ -89,6 +89,16 @@ impl Windows {
         self.split.len()
     }
 
+    /// Of the labels that are known.
+    pub fn positive_share(&self) -> f64 {
+        let Counts {
+            positives,
+            negatives,
+            ..
+        } = self.counts;
+        positives as f64 / (positives + negatives) as f64
+    }
+
     pub fn loci(&self) -> Result<Vec<Locus>> {
         Ok(self.split.loci()?)
     }
@@ -208,9 +218,32 @@ impl Rows {
 
     /// Labels on the device: [B, T, M], 0, 1 or -1.
     pub fn labels(&self, io: Io, device: Device) -> Tensor {
+        let labels = if io.per_base { io.length } else { 1 };
         Tensor::from_slice(&self.label)
-            .view([self.len() as i64, io.targets, -1])
+            .view([self.len() as i64, io.targets, labels])
             .to_device(device)
+    }
+
+    pub fn extend(&mut self, other: Rows) {
+        self.draws.extend(other.draws);
+        self.seq.extend(other.seq);
+        self.signal.extend(other.signal);
+        self.label.extend(other.label);
+    }
+
+    /// Row `i` alone.
+    pub fn one(&self, i: usize) -> Rows {
+        fn part<T: Clone>(all: &[T], i: usize, rows: usize) -> Vec<T> {
+            let len = all.len() / rows;
+            all[i * len..(i + 1) * len].to_vec()
+        }
+        let rows = self.len();
+        Rows {
+            draws: vec![self.draws[i]],
+            seq: part(&self.seq, i, rows),
+            signal: part(&self.signal, i, rows),
+            label: part(&self.label, i, rows),
+        }
     }
 }
 

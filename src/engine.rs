@@ -10,12 +10,19 @@ use tch::{
 use crate::{
     data::Rows,
     flat::FlatTensors,
-    model::{Arch, Graph, Io, Options},
+    model::{Arch, BatchNorm, Graph, Io, Options, SumOverRanks},
+    timeline::{Phase, Timeline},
 };
 
 pub trait Engine {
     /// Adds the gradient of the summed loss to the flat gradients; returns the sum and the number of valid labels.
-    fn gradients(&mut self, rows: &Rows) -> Result<(f64, f64)>;
+    /// `sum` serves synchronised batch norm, for which every rank calls this with or without rows.
+    fn gradients(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+    ) -> Result<(f64, f64)>;
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;
 }
@@ -27,17 +34,35 @@ struct Libtorch {
 }
 
 impl Engine for Libtorch {
-    fn gradients(&mut self, rows: &Rows) -> Result<(f64, f64)> {
+    fn gradients(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+    ) -> Result<(f64, f64)> {
+        let synced = self.model.batch_norm() == BatchNorm::Sync;
         // A rank may have no rows in the last step of an epoch.
-        if rows.is_empty() {
+        if rows.is_empty() && !synced {
             return Ok((0.0, 0.0));
         }
-        let logits = self
-            .model
-            .forward_t(&rows.input(self.io, self.device), true);
-        let (loss, valid) = masked_loss(&logits, &rows.labels(self.io, self.device));
-        loss.f_backward()?;
-        Ok((loss.double_value(&[]), valid.double_value(&[])))
+        let (x, labels) = (
+            rows.input(self.io, self.device),
+            rows.labels(self.io, self.device),
+        );
+        timeline.lap(Phase::Input);
+        let (loss, valid) = if synced {
+            let loss = |logits: &Tensor| masked_loss(logits, &labels);
+            self.model
+                .synced_gradients(&x, loss, || timeline.lap(Phase::Forward), sum)
+        } else {
+            let (loss, valid) = masked_loss(&self.model.forward_t(&x, true), &labels);
+            timeline.lap(Phase::Forward);
+            loss.f_backward()?;
+            (loss, valid)
+        };
+        let sums = (loss.double_value(&[]), valid.double_value(&[]));
+        timeline.lap(Phase::Backward);
+        Ok(sums)
     }
 
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {

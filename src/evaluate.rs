@@ -19,7 +19,7 @@ use crate::{
     engine::Engine,
     loader::Loader,
     metrics::{Metrics, Tally, shown},
-    train::LAST,
+    resume::LAST,
 };
 
 /// When a bin of many bases counts as positive.
@@ -89,13 +89,14 @@ pub fn batches_of_rank(draws: &[Draw], batch: usize, comm: &dyn Comm) -> Vec<Vec
         .collect()
 }
 
-/// The tally of a split over all ranks.
-pub fn tally(
+/// The tally of this rank's part of a split, cut short when `stop` says so.
+pub fn count(
     comm: &dyn Comm,
     engine: &mut dyn Engine,
     windows: &Arc<Windows>,
     batch: usize,
     bins: Option<Bins>,
+    stop: impl Fn() -> bool,
 ) -> Result<Tally> {
     let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
     let batches = batches_of_rank(&draws, batch, comm);
@@ -103,6 +104,9 @@ pub fn tally(
     let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
     let mut tally = Tally::default();
     for _ in 0..count {
+        if stop() {
+            break;
+        }
         let rows = loader.next_rows()?;
         let logits = engine.logits(&rows)?;
         match bins {
@@ -113,7 +117,6 @@ pub fn tally(
             }
         }
     }
-    tally.sum_over(comm);
     Ok(tally)
 }
 
@@ -138,14 +141,17 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
             windows.header.label_len()
         );
     }
-    let metrics = tally(
+    comm.note("the metrics", header.progress.step);
+    let mut tally = count(
         comm,
         net.engine.as_mut(),
         &windows,
         args.apply.eval_batch,
         bins,
-    )?
-    .metrics();
+        || false,
+    )?;
+    tally.sum_over(comm);
+    let metrics = tally.metrics();
     let baselines = match args.baselines || args.motif.is_some() {
         true => baseline::tallies(
             comm,

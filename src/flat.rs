@@ -27,8 +27,11 @@ impl Slot {
 #[derive(Debug)]
 pub struct FlatTensors {
     pub parameters: Tensor,
+    /// The gradients, then the running statistics: what a step sends to the other ranks, in one piece.
+    pub sent: Tensor,
+    /// The first part of `sent`.
     pub gradients: Tensor,
-    /// Batch norm's running statistics.
+    /// Batch norm's running statistics, the second part of `sent`.
     pub buffers: Tensor,
     pub parameter_slots: Vec<Slot>,
     pub buffer_slots: Vec<Slot>,
@@ -56,13 +59,22 @@ impl FlatTensors {
             .collect();
 
         let (mut trained, mut running) = (trained, running);
-        let (parameters, parameter_slots) = flatten(&mut trained, store);
-        let (mut gradients, _) = flatten(&mut gradients, store);
-        let (buffers, buffer_slots) = flatten(&mut running, store);
-        let _ = gradients.zero_();
+        let zeros = |numel| Tensor::zeros([numel], (Kind::Float, store.device()));
+        let (num_parameters, num_buffers) = (numel(&trained), numel(&running));
+        let parameters = zeros(num_parameters);
+        let sent = zeros(num_parameters + num_buffers);
+        let (mut sent_gradients, buffers) = (
+            sent.narrow(0, 0, num_parameters),
+            sent.narrow(0, num_parameters, num_buffers),
+        );
+        let parameter_slots = flatten(&mut trained, &parameters);
+        flatten(&mut gradients, &sent_gradients);
+        let buffer_slots = flatten(&mut running, &buffers);
+        let _ = sent_gradients.zero_();
         Self {
             parameters,
-            gradients,
+            sent,
+            gradients: sent_gradients,
             buffers,
             parameter_slots,
             buffer_slots,
@@ -83,27 +95,29 @@ impl FlatTensors {
     }
 }
 
-fn flatten(named: &mut [(String, Tensor)], store: &VarStore) -> (Tensor, Vec<Slot>) {
+fn numel(named: &[(String, Tensor)]) -> i64 {
+    named.iter().map(|(_, tensor)| tensor.numel() as i64).sum()
+}
+
+/// Makes each tensor a view of `flat`, one after the other.
+fn flatten(named: &mut [(String, Tensor)], flat: &Tensor) -> Vec<Slot> {
     let mut slots = Vec::new();
     let mut start = 0;
-    for (name, tensor) in named.iter() {
-        slots.push(Slot {
+    for (name, tensor) in named.iter_mut() {
+        let slot = Slot {
             name: name.clone(),
             shape: tensor.size(),
             start,
-        });
-        start += tensor.numel() as i64;
-    }
-    let flat = no_grad(|| {
-        let flat = Tensor::zeros([start], (Kind::Float, store.device()));
-        for (slot, (_, tensor)) in slots.iter().zip(named) {
-            let mut view = slot.view(&flat);
+        };
+        start += slot.numel();
+        no_grad(|| {
+            let mut view = slot.view(flat);
             view.copy_(tensor);
             tensor.set_data(&view);
-        }
-        flat
-    });
-    (flat, slots)
+        });
+        slots.push(slot);
+    }
+    slots
 }
 
 #[cfg(test)]

@@ -1,38 +1,81 @@
 //! Runs a command on all ranks: a failure or a panic on one ends the job on all, with one line and a non-zero code.
 
-use std::{io::Write, panic, process::ExitCode, thread, time::Duration};
+use std::{panic, process::ExitCode, thread, time::Duration};
 
 use anyhow::Result;
 
-use crate::comm::{Comm, Mpi};
+use crate::comm::{Comm, Mpi, end_job, place};
 
 /// What all ranks find wrong, rank 0 says for all: its abort ends the others before they speak.
-const RANK_0_FIRST: Duration = Duration::from_millis(400);
+const RANK_0_FIRST: Duration = Duration::from_secs(1);
 
-pub fn on_all_ranks(run: impl FnOnce(&dyn Comm) -> Result<()>) -> ExitCode {
-    let comm = match Mpi::start() {
+/// A run that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h, "try again later".
+pub const RESUMABLE: u8 = 75;
+
+pub fn on_all_ranks(
+    stall_timeout: Duration,
+    run: impl FnOnce(&dyn Comm) -> Result<ExitCode>,
+) -> ExitCode {
+    let comm = match Mpi::start(stall_timeout) {
         Ok(comm) => comm,
-        Err(err) => {
-            eprintln!("error: {err:#}");
-            Mpi::abort(1)
-        }
+        Err(err) => end_job(0, "this host", &format!("{err:#}")),
     };
     let (rank, host) = (comm.rank(), comm.host().to_string());
-    let abort_all = move |cause: &str| -> ! {
+    let end = move |cause: &str| -> ! {
         if rank != 0 {
             thread::sleep(RANK_0_FIRST);
         }
-        // In one piece: mpirun mixes what several ranks write in parts.
-        let _ = std::io::stderr()
-            .write_all(format!("error: rank {rank} on {host}: {cause}\n").as_bytes());
-        Mpi::abort(1)
+        end_job(rank, &host, &brief(cause))
     };
-    let abort_on_panic = abort_all.clone();
+    let end_on_panic = end.clone();
     panic::set_hook(Box::new(move |info| {
-        abort_on_panic(&info.to_string().replace('\n', " "))
+        let place = place();
+        let text = info
+            .payload_as_str()
+            .unwrap_or("a panic without words")
+            .to_string();
+        let at = info.location().map(|at| format!(" [{at}]"));
+        let step = match place.step {
+            0 => String::new(),
+            step => format!("step {step}: "),
+        };
+        end_on_panic(&format!("{step}{text}{}", at.unwrap_or_default()))
     }));
     match run(&comm) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => abort_all(&format!("{err:#}").replace('\n', " ")),
+        Ok(code) => code,
+        Err(err) => end(&format!("{err:#}")),
+    }
+}
+
+/// One line: without the C++ stack that libtorch appends, and with advice where memory ran out.
+fn brief(cause: &str) -> String {
+    let (first, last) = match (cause.find("Exception raised from"), cause.rfind(" [")) {
+        (Some(stack), Some(place)) if stack < place => (&cause[..stack], &cause[place..]),
+        (Some(stack), _) => (&cause[..stack], ""),
+        (None, _) => (cause, ""),
+    };
+    let mut line = format!("{}{last}", first.trim_end()).replace('\n', " ");
+    let memory = ["can't allocate memory", "out of memory", "bad_alloc"];
+    if memory.iter().any(|sign| line.contains(sign)) {
+        line += "; out of memory: lower --batch (or --global-batch, --eval-batch), or raise --accumulate";
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn libtorch_errors_are_cut_to_a_line_with_advice() {
+        let long = "step 3: Torch(\"[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: \
+                    you tried to allocate 99 bytes.\nException raised from alloc_cpu at x.cpp:3\nframe #0: f\")";
+        let line = brief(long);
+        assert!(
+            line.contains("99 bytes") && line.contains("lower --batch"),
+            "{line}"
+        );
+        assert!(!line.contains('\n') && !line.contains("frame"), "{line}");
+        assert_eq!(brief("a\nb"), "a b");
     }
 }

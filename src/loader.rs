@@ -11,7 +11,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::data::{Draw, Rows, Windows};
+use crate::{
+    data::{Augment, Draw, Rows, Windows},
+    plan::Plan,
+    sampler::{Position, Sampler},
+};
 
 /// Batches read ahead. HDF5 reads one at a time whatever the number of threads, so one thread and a short queue do.
 const AHEAD: usize = 4;
@@ -47,6 +51,33 @@ impl Loader {
             reader: Some(reader),
             waited: Duration::ZERO,
         })
+    }
+
+    /// The training rows of rank `rank` of `size` from a position to the end, a micro-batch at a time.
+    pub fn of_training(
+        plan: &Plan,
+        windows: Arc<Windows>,
+        (rank, size): (usize, usize),
+        from: Position,
+    ) -> Result<Self> {
+        let (seed, rows) = (plan.seed, windows.num_rows());
+        let sampler = Sampler::new(seed, rows, plan.global_batch, (rank, size), from);
+        let augment = Augment {
+            seed,
+            reverse_complement: plan.settings.reverse_complement.unwrap_or(false),
+            max_shift: plan.shift as i64,
+        };
+        let (batch, accumulate) = (plan.batch, plan.accumulate);
+        let batches = sampler.flat_map(move |step| {
+            let draw = |&row: &u32| augment.draw(step.epoch, row);
+            let draws: Vec<Draw> = step.rows.iter().map(draw).collect();
+            // A short last step leaves some micro-batches empty; every rank still counts the same number.
+            let micro = |i: usize| {
+                draws[draws.len().min(i * batch)..draws.len().min((i + 1) * batch)].to_vec()
+            };
+            (0..accumulate).map(micro).collect::<Vec<_>>()
+        });
+        Self::start(windows, batches)
     }
 
     /// The next batch; to ask for more than were ordered is an error.

@@ -1,6 +1,6 @@
 //! Parse, start MPI, run; a failure anywhere ends the job on all ranks with one line and a non-zero code.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -10,7 +10,7 @@ use tfbind_mpi::{
     evaluate,
     job::on_all_ranks,
     model::{Arch, Io, Options},
-    predict, report, train,
+    predict, report, train, verify,
 };
 
 fn main() -> ExitCode {
@@ -27,12 +27,22 @@ fn main() -> ExitCode {
             return ExitCode::from(err.exit_code() as u8);
         }
     };
+    let Ok(stall) = Duration::try_from_secs_f64(cli.stall_timeout) else {
+        eprintln!("error: --stall-timeout {} is no time", cli.stall_timeout);
+        return ExitCode::from(2);
+    };
+    let whole = |()| ExitCode::SUCCESS;
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
-        Command::Train(args) => return on_all_ranks(|comm| train::train(comm, *args)),
-        Command::Evaluate(args) => return on_all_ranks(|comm| evaluate::evaluate(comm, args)),
-        Command::Predict(args) => return on_all_ranks(|comm| predict::predict(comm, args)),
+        Command::Train(args) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+        Command::Verify(args) => return on_all_ranks(stall, |comm| verify::verify(comm, *args)),
+        Command::Evaluate(args) => {
+            return on_all_ranks(stall, |comm| evaluate::evaluate(comm, args).map(whole));
+        }
+        Command::Predict(args) => {
+            return on_all_ranks(stall, |comm| predict::predict(comm, args).map(whole));
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,9 +4,11 @@
 
 mod cnn;
 mod graph;
+mod sync;
 mod unet;
 
 pub use graph::{Activation, Graph};
+pub use sync::SumOverRanks;
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -41,8 +43,13 @@ pub enum BatchNorm {
     /// Statistics of each rank's own micro-batch
     #[default]
     Rank,
+    /// Statistics of the micro-batches of all ranks together: N ranks then equal one with the large batch
+    Sync,
     /// The running statistics, never updated: N ranks then equal one exactly
     Frozen,
+    /// As rank, but each rank keeps running statistics of its own and only rank 0's are saved, as trainers without
+    /// care for them do; for comparison
+    Rank0,
 }
 
 /// Choices that the papers leave open.

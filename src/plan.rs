@@ -7,8 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    comm::TransportChoice,
     device::DeviceChoice,
     model::{Activation, Arch, BatchNorm, Options},
+    nonfinite::NonFinite,
     optim::{Decay, Rule, Scaling, Schedule},
 };
 
@@ -23,6 +25,8 @@ pub enum Metric {
     Auroc,
     DiceCoef,
     BinaryIoU,
+    /// Mean over the ranks of each one's own pr_auc, which is not the pr_auc of the data; for comparison
+    RankMeanPrAuc,
 }
 
 impl Metric {
@@ -138,6 +142,10 @@ settings! {
     device: DeviceChoice,
     /// CPU threads of a rank [default: its share of the host's cores]
     threads: usize,
+    /// How gradients travel [default: auto]
+    transport: TransportChoice,
+    /// When a loss or gradient is not finite [default: stop]
+    non_finite: NonFinite,
 }
 
 /// Settings, each with its value.
@@ -161,6 +169,8 @@ pub struct Plan {
     pub shift: usize,
     pub seed: u64,
     pub device: DeviceChoice,
+    pub transport: TransportChoice,
+    pub non_finite: NonFinite,
 }
 
 pub fn read_settings(path: &Path) -> Result<Settings> {
@@ -262,6 +272,8 @@ impl Plan {
             shift,
             seed: s.seed.unwrap_or(1),
             device: s.device.unwrap_or(DeviceChoice::Auto),
+            transport: s.transport.unwrap_or(TransportChoice::Auto),
+            non_finite: s.non_finite.unwrap_or(NonFinite::Stop),
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(s.arch.unwrap_or(Arch::Unet)),

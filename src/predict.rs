@@ -7,7 +7,7 @@ use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 use crate::{
     apply::Applied,
     cli::PredictArgs,
-    comm::Comm,
+    comm::{Comm, gather_f32},
     data::{Draw, Windows},
     evaluate::batches_of_rank,
     loader::Loader,
@@ -70,7 +70,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
                 .map(sigmoid)
                 .collect();
         }
-        for batch in comm.gather_f32(&probabilities) {
+        for batch in gather_f32(comm, &probabilities) {
             if let Some(writer) = &mut writer {
                 writer.write_rows(written, &batch)?;
                 written += batch.len() / row_len;

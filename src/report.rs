@@ -16,13 +16,27 @@ use serde_json::{Value, json};
 
 use crate::{
     checkpoint::{Progress, write_atomically},
-    comm::Comm,
+    comm::{Comm, gather_f32},
     metrics::{Metrics, shown},
     plan::Plan,
+    timeline::{Phase, Timeline},
 };
 
 /// Without a terminal, a line at most so often besides those of evaluations.
 const LINE_EVERY: Duration = Duration::from_secs(20);
+
+/// What there is to say of a step.
+pub struct StepLine<'a> {
+    pub progress: &'a Progress,
+    pub epoch: u64,
+    /// Mean over the valid labels of all ranks.
+    pub loss: f64,
+    pub rate: f64,
+    /// Windows of all ranks.
+    pub samples: usize,
+    pub skipped: bool,
+    pub timeline: &'a Timeline,
+}
 
 pub struct Log<'a> {
     comm: &'a dyn Comm,
@@ -33,7 +47,6 @@ pub struct Log<'a> {
     started: Instant,
     samples: usize,
     steps: u64,
-    communicating: Duration,
     /// Name and last value of the metric that chooses the best checkpoint.
     metric: (String, Option<f64>),
     last_step: u64,
@@ -46,6 +59,7 @@ impl<'a> Log<'a> {
         comm: &'a dyn Comm,
         run: &Path,
         plan: &Plan,
+        transport: &str,
         rows: usize,
         progress: &Progress,
     ) -> Result<Self> {
@@ -58,7 +72,6 @@ impl<'a> Log<'a> {
             started: Instant::now(),
             samples: 0,
             steps: 0,
-            communicating: Duration::ZERO,
             metric: (plan.metric.name(), None),
             last_step: last_step(plan, rows, progress),
             loss: (0.0, 0),
@@ -66,7 +79,10 @@ impl<'a> Log<'a> {
         if comm.rank() != 0 {
             return Ok(log);
         }
-        print!("{}", plan.table(comm.size(), rows));
+        print!(
+            "{}    transport  {transport}\n",
+            plan.table(comm.size(), rows)
+        );
         if progress.step > 0 {
             println!(
                 "      resumed  after step {} (epoch {})",
@@ -81,7 +97,7 @@ impl<'a> Log<'a> {
             toml::to_string(&plan.settings)?.as_bytes(),
         )?;
         let path = run.join("metrics.jsonl");
-        cut_after(&path, progress.step)?;
+        cut_after(&path, progress)?;
         let file = OpenOptions::new().create(true).append(true).open(&path);
         log.jsonl = Some(file.with_context(|| format!("opening {}", path.display()))?);
         if std::io::stderr().is_terminal() {
@@ -91,28 +107,38 @@ impl<'a> Log<'a> {
         Ok(log)
     }
 
-    #[allow(clippy::too_many_arguments)] // one number each, all of one line of the log
-    pub fn step(
-        &mut self,
-        progress: &Progress,
-        epoch: u64,
-        loss: f64,
-        rate: f64,
-        samples: usize,
-        communicated: Duration,
-        waited: Duration,
-    ) -> Result<()> {
-        self.samples += samples;
-        self.communicating += communicated;
+    /// A line for the reader, from rank 0.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{line}")),
+            None if self.jsonl.is_some() => println!("{line}"),
+            None => {}
+        }
+    }
+
+    pub fn step(&mut self, line: &StepLine) -> Result<()> {
+        let StepLine {
+            progress,
+            epoch,
+            loss,
+            timeline,
+            ..
+        } = *line;
+        self.samples += line.samples;
         if loss.is_finite() {
             self.loss = (self.loss.0 + loss, self.loss.1 + 1);
         }
         let per_second = self.samples_per_second();
-        self.write(json!({
-            "event": "step", "step": progress.step, "epoch": epoch + 1, "loss": finite(loss), "lr": rate,
-            "samples_per_s": per_second, "data_wait_s": waited.as_secs_f64(),
-            "communication_s": self.communicating.as_secs_f64(), "seconds": progress.training_seconds,
-        }))?;
+        let communicating = timeline.seconds(Phase::Wait) + timeline.seconds(Phase::Transfer);
+        let mut value = json!({
+            "event": "step", "step": progress.step, "epoch": epoch + 1, "loss": finite(loss), "lr": line.rate,
+            "samples_per_s": per_second, "data_wait_s": timeline.seconds(Phase::Data),
+            "communication_s": communicating, "seconds": progress.training_seconds,
+        });
+        if line.skipped {
+            value["skipped"] = true.into();
+        }
+        self.write(value)?;
         self.steps += 1;
         let left = self.last_step.saturating_sub(progress.step);
         let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * left as f64;
@@ -134,7 +160,13 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    pub fn evaluation(&mut self, progress: &Progress, metrics: &Metrics) -> Result<()> {
+    /// `value` is that of the metric that chooses the best checkpoint.
+    pub fn evaluation(
+        &mut self,
+        progress: &Progress,
+        metrics: &Metrics,
+        value: Option<f64>,
+    ) -> Result<()> {
         let train_loss = self.loss.0 / self.loss.1 as f64;
         self.loss = (0.0, 0);
         self.write(json!({
@@ -142,7 +174,7 @@ impl<'a> Log<'a> {
             "valid": metrics, "best": progress.best, "best_step": progress.best_step,
             "seconds": progress.training_seconds,
         }))?;
-        self.metric.1 = metrics.value(&self.metric.0);
+        self.metric.1 = value;
         let mark = if progress.best_step == progress.step {
             " *"
         } else {
@@ -158,18 +190,20 @@ impl<'a> Log<'a> {
             self.samples_per_second(),
             progress.training_seconds,
         );
-        match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{line}")),
-            None if self.jsonl.is_some() => println!("{line}"),
-            None => {}
-        }
+        self.say(&line);
         self.last_line = Instant::now();
         Ok(())
     }
 
-    pub fn finish(&mut self, progress: &Progress, device: &str, waited: Duration) -> Result<()> {
+    pub fn finish(
+        &mut self,
+        progress: &Progress,
+        device: &str,
+        timeline: &mut Timeline,
+    ) -> Result<()> {
+        let table = timeline.finish(self.comm);
         // The slowest rank's wait is what the job lost.
-        let waits = self.comm.gather_f32(&[waited.as_secs_f32()]);
+        let waits = gather_f32(self.comm, &[timeline.seconds(Phase::Data) as f32]);
         if self.jsonl.is_none() {
             return Ok(());
         }
@@ -177,8 +211,11 @@ impl<'a> Log<'a> {
             bar.finish_and_clear();
         }
         let waited = waits.iter().map(|of| of[0]).fold(0.0, f32::max);
+        print!("{table}");
+        let communicating = timeline.seconds(Phase::Wait) + timeline.seconds(Phase::Transfer);
         let rows = [
             ("steps", progress.step.to_string()),
+            ("skipped", progress.skipped.to_string()),
             (
                 "best",
                 format!("{} at step {}", shown(progress.best), progress.best_step),
@@ -186,10 +223,7 @@ impl<'a> Log<'a> {
             ("training_time", format!("{:.1}", progress.training_seconds)),
             ("samples_per_s", format!("{:.1}", self.samples_per_second())),
             ("data_wait_s", format!("{waited:.2}")),
-            (
-                "communication_s",
-                format!("{:.2}", self.communicating.as_secs_f64()),
-            ),
+            ("communication_s", format!("{communicating:.2}")),
             ("ranks", self.comm.size().to_string()),
             ("device", device.to_string()),
             ("run", self.run.clone()),
@@ -232,13 +266,16 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Forgets what a killed run logged after its last checkpoint.
-fn cut_after(path: &Path, step: u64) -> Result<()> {
+/// Forgets what a killed run logged after its last checkpoint, and an evaluation that is to be done again.
+fn cut_after(path: &Path, progress: &Progress) -> Result<()> {
     let Ok(text) = fs::read_to_string(path) else {
         return Ok(());
     };
     let known = |line: &&str| {
-        serde_json::from_str::<Value>(line).is_ok_and(|of| of["step"].as_u64() <= Some(step))
+        serde_json::from_str::<Value>(line).is_ok_and(|of| {
+            let again = progress.due && of["event"] == "evaluation";
+            of["step"].as_u64() < Some(progress.step + u64::from(!again))
+        })
     };
     let kept: String = text
         .lines()

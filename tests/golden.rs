@@ -5,12 +5,14 @@ use std::{fs, path::PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Tensor, no_grad};
 use tfbind_mpi::{
+    comm::Solo,
     data::{Draw, Rows},
     engine::Net,
     flat::Slot,
     metrics::Tally,
     model::{Activation, Arch, Io, Options},
     optim::{Optimizer, Rule},
+    timeline::Timeline,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -132,7 +134,8 @@ fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance:
         &net.engine.logits(&rows).unwrap(),
         &floats("logits_eval"),
     );
-    let (loss, valid) = net.engine.gradients(&rows).unwrap();
+    let mut timeline = Timeline::new(&Solo, Device::Cpu, false);
+    let (loss, valid) = net.engine.gradients(&rows, &mut timeline, &|_| {}).unwrap();
     close("loss_sum", &[loss as f32], &floats("loss_sum"));
     assert_eq!(valid as f32, floats("valid")[0]);
     let mut compared = 0;

@@ -1,6 +1,11 @@
 //! Ranks under any MPI library, through host memory.
 
-use std::{cell::RefCell, io::Write, process};
+use std::{
+    cell::{Cell, RefCell},
+    io::Write,
+    process,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use mpi::{
@@ -12,7 +17,16 @@ use mpi::{
     traits::*,
 };
 
-use super::Comm;
+use super::{
+    Comm,
+    watch::{Place, Watch, set_place},
+};
+
+/// A host name is cut at so many bytes when ranks tell each other where they are.
+const HOST_BYTES: usize = 64;
+const CLOCK: i32 = 7003;
+/// Of so many exchanges the fastest tells best how far two clocks are apart.
+const EXCHANGES: usize = 20;
 
 pub struct Mpi {
     // Dropping it calls MPI_Finalize, so it must outlive every communicator below.
@@ -21,14 +35,23 @@ pub struct Mpi {
     local_rank: usize,
     local_size: usize,
     host: String,
-    /// MPI_IN_PLACE is not in rsmpi: a reduction needs a second buffer.
-    scratch: RefCell<Vec<f32>>,
+    watch: Watch,
+    /// Collectives so far: the same on all ranks that have come as far.
+    count: Cell<u64>,
+    levels: Option<Levels>,
+}
+
+/// Ranks of one node, and one rank of each node: a sum then crosses the network once a node, not once a rank.
+struct Levels {
+    node: SimpleCommunicator,
+    leaders: Option<SimpleCommunicator>,
+    of_node: RefCell<Vec<f32>>,
 }
 
 impl Mpi {
-    /// Starts MPI. From here on a panic on any rank aborts the whole job: `Universe` would otherwise call
+    /// Starts MPI. From here on a panic on any rank has to abort the whole job: `Universe` would otherwise call
     /// MPI_Finalize while unwinding and wait for ranks that sit in a collective.
-    pub fn start() -> Result<Self> {
+    pub fn start(stall_timeout: Duration) -> Result<Self> {
         let (universe, threading) = environment::initialize_with_threading(Threading::Funneled)
             .expect("MPI is started once");
         ensure!(
@@ -39,25 +62,71 @@ impl Mpi {
         let local = world.split_shared(world.rank());
         let host = environment::processor_name().unwrap_or_else(|_| "unknown host".into());
         let (local_rank, local_size) = (local.rank() as usize, local.size() as usize);
-        drop(local);
+        let watch = Watch::new(universe.world(), hosts(&world, &host), stall_timeout);
         Ok(Self {
             _universe: universe,
             world,
             local_rank,
             local_size,
             host,
-            scratch: RefCell::default(),
+            watch,
+            count: Cell::new(0),
+            levels: None,
         })
     }
 
-    /// Ends all ranks.
-    pub fn abort(code: i32) -> ! {
-        let _ = std::io::stderr().flush();
-        if environment::is_initialized() && !environment::is_finalized() {
-            SimpleCommunicator::world().abort(code)
-        }
-        process::exit(code)
+    /// Sums in two levels, over nodes of `ranks` neighbouring ranks.
+    pub fn by_nodes_of(mut self, ranks: usize) -> Self {
+        let node = self.rank() / ranks;
+        let split = |color| self.world.split_by_color(color);
+        let of_node = split(mpi::topology::Color::with_value(node as i32));
+        let of_node = of_node.expect("every rank has a node");
+        let leads = of_node.rank() == 0;
+        let leaders = split(match leads {
+            true => mpi::topology::Color::with_value(0),
+            false => mpi::topology::Color::undefined(),
+        });
+        self.levels = Some(Levels {
+            node: of_node,
+            leaders,
+            of_node: RefCell::default(),
+        });
+        self
     }
+
+    /// Every collective: all ranks come, then MPI moves the data.
+    fn collective<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.count.set(self.count.get() + 1);
+        if self.size() > 1 {
+            self.watch.arrive(self.count.get());
+        }
+        self.watch.blocking(call)
+    }
+}
+
+/// Says what ended the job, in one piece (mpirun mixes what several ranks write in parts), and ends all ranks.
+pub fn end_job(rank: usize, host: &str, cause: &str) -> ! {
+    let line = format!("error: rank {rank} on {host}: {cause}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if environment::is_initialized() && !environment::is_finalized() {
+        SimpleCommunicator::world().abort(1)
+    }
+    process::exit(1)
+}
+
+/// The host of every rank.
+fn hosts(world: &SimpleCommunicator, own: &str) -> Vec<String> {
+    let mut name = [0u8; HOST_BYTES];
+    let bytes = &own.as_bytes()[..own.len().min(HOST_BYTES)];
+    name[..bytes.len()].copy_from_slice(bytes);
+    let mut names = vec![0u8; HOST_BYTES * world.size() as usize];
+    world.all_gather_into(&name[..], &mut names[..]);
+    let text = |name: &[u8]| {
+        String::from_utf8_lossy(name)
+            .trim_end_matches('\0')
+            .to_string()
+    };
+    names.chunks(HOST_BYTES).map(text).collect()
 }
 
 impl Comm for Mpi {
@@ -77,40 +146,62 @@ impl Comm for Mpi {
         &self.host
     }
 
-    fn sum_f32(&self, values: &mut [f32]) {
-        let mut scratch = self.scratch.borrow_mut();
-        scratch.clear();
-        scratch.extend_from_slice(values);
-        self.world
-            .all_reduce_into(&scratch[..], values, SystemOperation::sum());
+    fn note(&self, what: &'static str, step: u64) {
+        set_place(Place { what, step });
+    }
+
+    fn sum_into(&self, own: &[f32], sums: &mut [f32]) {
+        let sum = SystemOperation::sum();
+        self.collective(|| match &self.levels {
+            None => self.world.all_reduce_into(own, sums, sum),
+            Some(levels) => {
+                let first = levels.node.process_at_rank(0);
+                match &levels.leaders {
+                    Some(leaders) => {
+                        let mut of_node = levels.of_node.borrow_mut();
+                        of_node.resize(own.len(), 0.0);
+                        first.reduce_into_root(own, &mut of_node[..], sum);
+                        leaders.all_reduce_into(&of_node[..], sums, sum);
+                    }
+                    None => first.reduce_into(own, sum),
+                }
+                first.broadcast_into(sums);
+            }
+        });
     }
 
     fn sum_f64(&self, values: &mut [f64]) {
         let own = values.to_vec();
-        self.world
-            .all_reduce_into(&own[..], values, SystemOperation::sum());
+        let sum = SystemOperation::sum();
+        self.collective(|| self.world.all_reduce_into(&own[..], values, sum));
     }
 
     fn sum_u64(&self, values: &mut [u64]) {
         let own = values.to_vec();
-        self.world
-            .all_reduce_into(&own[..], values, SystemOperation::sum());
+        let sum = SystemOperation::sum();
+        self.collective(|| self.world.all_reduce_into(&own[..], values, sum));
     }
 
     fn broadcast(&self, bytes: &mut [u8]) {
-        self.world.process_at_rank(0).broadcast_into(bytes);
+        self.collective(|| self.world.process_at_rank(0).broadcast_into(bytes));
     }
 
-    fn gather_f32(&self, values: &[f32]) -> Vec<Vec<f32>> {
+    fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let root = self.world.process_at_rank(0);
-        let count = values.len() as i32;
+        let count = bytes.len() as i32;
+        // An empty slice of bytes lies at address 1, which is MPI_IN_PLACE to Open MPI.
+        let bytes = if bytes.is_empty() {
+            &[0u8; 1][..0]
+        } else {
+            bytes
+        };
         if self.rank() != 0 {
-            root.gather_into(&count);
-            root.gather_varcount_into(values);
+            self.collective(|| root.gather_into(&count));
+            self.collective(|| root.gather_varcount_into(bytes));
             return Vec::new();
         }
         let mut counts = vec![0i32; self.size()];
-        root.gather_into_root(&count, &mut counts[..]);
+        self.collective(|| root.gather_into_root(&count, &mut counts[..]));
         let starts: Vec<i32> = counts
             .iter()
             .scan(0, |next, &count| {
@@ -119,11 +210,10 @@ impl Comm for Mpi {
                 Some(start)
             })
             .collect();
-        let mut all = vec![0f32; counts.iter().map(|&count| count as usize).sum()];
-        root.gather_varcount_into_root(
-            values,
-            &mut PartitionMut::new(&mut all[..], counts.clone(), &starts[..]),
-        );
+        let total: usize = counts.iter().map(|&count| count as usize).sum();
+        let mut all = vec![0u8; total.max(1)];
+        let mut parts = PartitionMut::new(&mut all[..], counts.clone(), &starts[..]);
+        self.collective(|| root.gather_varcount_into_root(bytes, &mut parts));
         let mut rest = &all[..];
         counts
             .iter()
@@ -136,6 +226,33 @@ impl Comm for Mpi {
     }
 
     fn barrier(&self) {
-        self.world.barrier();
+        self.collective(|| self.world.barrier());
+    }
+
+    /// Rank 0 answers each rank in turn with its own time; the shortest exchange bounds the error by half of itself.
+    fn clock_offset(&self, start: Instant) -> f64 {
+        let now = || start.elapsed().as_secs_f64();
+        let (root, mut best) = (self.world.process_at_rank(0), (f64::INFINITY, 0.0));
+        for rank in 1..self.size() {
+            self.barrier();
+            let other = self.world.process_at_rank(rank as i32);
+            self.watch.blocking(|| {
+                for _ in 0..EXCHANGES {
+                    if self.rank() == 0 {
+                        other.receive_with_tag::<u8>(CLOCK);
+                        other.send_with_tag(&now(), CLOCK);
+                    } else if self.rank() == rank {
+                        let asked = now();
+                        root.send_with_tag(&0u8, CLOCK);
+                        let (theirs, _) = root.receive_with_tag::<f64>(CLOCK);
+                        let took = now() - asked;
+                        if took < best.0 {
+                            best = (took, theirs - (asked + took / 2.0));
+                        }
+                    }
+                }
+            });
+        }
+        best.1
     }
 }

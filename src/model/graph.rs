@@ -16,8 +16,8 @@ use tch::{
 use super::{BatchNorm, Io, Options};
 
 /// Keras defaults, which the published models used: momentum 0.99 there is 0.01 here.
-const BN_MOMENTUM: f64 = 0.01;
-const BN_EPS: f64 = 1e-3;
+pub(super) const BN_MOMENTUM: f64 = 0.01;
+pub(super) const BN_EPS: f64 = 1e-3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -31,7 +31,7 @@ pub enum Activation {
 pub struct Value(usize);
 
 #[derive(Debug)]
-enum Op {
+pub(super) enum Op {
     Input,
     Conv {
         weight: Tensor,
@@ -54,9 +54,9 @@ enum Op {
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(super) struct Layer {
     name: String,
-    op: Op,
+    pub(super) op: Op,
     inputs: Vec<usize>,
     channels: i64,
     length: i64,
@@ -224,6 +224,34 @@ fn activate(x: Tensor, activation: Activation) -> Tensor {
 impl ModuleT for Graph {
     /// x [B, C, L] -> logits [B, T, L]
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let batch_statistics = train && self.batch_norm != BatchNorm::Frozen;
+        self.run(x, |op, x| {
+            let Op::BatchNorm {
+                weight,
+                bias,
+                mean,
+                var,
+            } = op
+            else {
+                unreachable!("only batch norm is normalised")
+            };
+            let (w, b, m, v) = (Some(weight), Some(bias), Some(mean), Some(var));
+            x.batch_norm(w, b, m, v, batch_statistics, BN_MOMENTUM, BN_EPS, true)
+        })
+    }
+}
+
+impl Graph {
+    pub fn batch_norm(&self) -> BatchNorm {
+        self.batch_norm
+    }
+
+    /// The layers in order; `normalise` says what batch norm is.
+    pub(super) fn run(
+        &self,
+        x: &Tensor,
+        mut normalise: impl FnMut(&Op, &Tensor) -> Tensor,
+    ) -> Tensor {
         let mut values: Vec<Option<Tensor>> = self.layers.iter().map(|_| None).collect();
         for (place, layer) in self.layers.iter().enumerate() {
             let input = |i: usize| {
@@ -252,16 +280,7 @@ impl ModuleT for Graph {
                     input(0).conv_transpose1d(weight, Some(bias), 2, 0, 0, 1, 1),
                     *activation,
                 ),
-                Op::BatchNorm {
-                    weight,
-                    bias,
-                    mean,
-                    var,
-                } => {
-                    let batch_statistics = train && self.batch_norm != BatchNorm::Frozen;
-                    let (w, b, m, v) = (Some(weight), Some(bias), Some(mean), Some(var));
-                    input(0).batch_norm(w, b, m, v, batch_statistics, BN_MOMENTUM, BN_EPS, true)
-                }
+                op @ Op::BatchNorm { .. } => normalise(op, input(0)),
                 Op::MaxPool => input(0).max_pool1d(2, 2, 0, 1, false),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
             };
@@ -274,9 +293,7 @@ impl ModuleT for Graph {
         }
         values.pop().flatten().expect("a graph has a last layer")
     }
-}
 
-impl Graph {
     /// Starts the output at the share of positives, so that training need not spend its first epoch finding it.
     pub fn start_at_prior(&self, positive_share: f64) -> Result<()> {
         ensure!(

@@ -1,0 +1,182 @@
+//! One step of data-parallel training in its parts: the gradients of this rank's rows, their sum over all ranks, the
+//! update. The training loop and `verify` are made of these.
+
+use anyhow::{Result, ensure};
+use tch::{Tensor, no_grad};
+
+use crate::{
+    comm::{Comm, Transport},
+    data::Rows,
+    engine::Net,
+    model::BatchNorm,
+    optim::{Optimizer, clip},
+    timeline::{Phase, Timeline},
+};
+
+pub struct Trainer {
+    pub net: Net,
+    pub optimizer: Optimizer,
+    pub timeline: Timeline,
+    transport: Transport,
+    batch_norm: BatchNorm,
+    /// What `net.flat.sent` adds up to over the ranks; on one rank the same memory.
+    sums: Tensor,
+    /// Running statistics before the step.
+    before: Tensor,
+}
+
+impl Trainer {
+    pub fn new(
+        comm: &dyn Comm,
+        net: Net,
+        optimizer: Optimizer,
+        batch_norm: BatchNorm,
+        transport: Transport,
+        timeline: Timeline,
+    ) -> Self {
+        let (sent, buffers) = (&net.flat.sent, &net.flat.buffers);
+        Self {
+            transport,
+            batch_norm,
+            sums: match comm.size() {
+                1 => sent.shallow_clone(),
+                _ => sent.zeros_like(),
+            },
+            before: buffers.copy(),
+            net,
+            optimizer,
+            timeline,
+        }
+    }
+
+    pub fn begin(&mut self, step: u64) {
+        self.timeline.begin(step);
+        let _ = self.net.flat.gradients.zero_();
+        self.before.copy_(&self.net.flat.buffers);
+    }
+
+    /// Adds the gradients of a micro-batch of this rank; returns its loss sum and number of valid labels.
+    pub fn add(&mut self, comm: &dyn Comm, rows: &Rows) -> Result<(f64, f64)> {
+        let transport = &self.transport;
+        let sum = |values: &mut Tensor| {
+            if comm.size() > 1 {
+                let summed = transport.sum_doubles(comm, values);
+                summed.expect("statistics are summed as gradients are");
+            }
+        };
+        let engine = &mut self.net.engine;
+        engine.gradients(rows, &mut self.timeline, &sum)
+    }
+
+    /// One message: gradients become their sum, running statistics their mean, so that all ranks hold the same after
+    /// every step and a checkpoint of rank 0 is one of all.
+    pub fn sum_over_ranks(&mut self, comm: &dyn Comm) -> Result<()> {
+        if comm.size() > 1 {
+            let flat = &mut self.net.flat;
+            self.transport.sum(comm, &flat.sent, &mut self.sums)?;
+            // Synchronised statistics are the same on all ranks already.
+            if self.batch_norm == BatchNorm::Rank && flat.buffers.numel() > 0 {
+                let first = flat.gradients.numel() as i64;
+                let running = self.sums.narrow(0, first, flat.buffers.numel() as i64);
+                no_grad(|| flat.buffers.copy_(&(running / comm.size() as f64)));
+            }
+        }
+        self.timeline.lap(Phase::Transfer);
+        Ok(())
+    }
+
+    /// The gradient of all ranks, after the sum.
+    pub fn gradient(&self) -> Tensor {
+        let numel = self.net.flat.gradients.numel() as i64;
+        self.sums.narrow(0, 0, numel)
+    }
+
+    /// The mean gradient's norm before clipping: divided by the labels of all ranks, so that each label weighs the same
+    /// on any number of ranks. All ranks get the same number.
+    pub fn normalise(&mut self, labels: f64, clip_norm: Option<f64>) -> f64 {
+        let mut gradient = self.gradient();
+        let _ = gradient.g_div_scalar_(labels);
+        clip(&gradient, clip_norm.unwrap_or(f64::INFINITY))
+    }
+
+    pub fn update(&mut self, rate: f64, step: u64) {
+        let gradient = self.gradient();
+        let parameters = &self.net.flat.parameters;
+        self.optimizer.step(parameters, &gradient, rate, step);
+        self.timeline.lap(Phase::Optimizer);
+    }
+
+    /// The weights were not touched yet; running statistics are as before the step again.
+    pub fn undo(&mut self) {
+        self.net.flat.buffers.copy_(&self.before);
+    }
+
+    /// Weights, running statistics and moments of rank 0 reach everyone.
+    pub fn start_from_rank_0(&self, comm: &dyn Comm) {
+        comm.note("the weights of rank 0", 0);
+        for tensor in self.state() {
+            broadcast(comm, tensor);
+        }
+    }
+
+    /// Errors where a rank holds other weights, statistics or moments than rank 0: bit for bit, as every rank adds the
+    /// same sums to the same weights.
+    pub fn check_ranks_agree(&self, comm: &dyn Comm, step: u64) -> Result<u64> {
+        comm.note("the check that all ranks hold the same weights", step);
+        let own = self.checksum();
+        let all = comm.gather(&own.to_le_bytes());
+        let others: Vec<String> = (0..all.len())
+            .filter(|&rank| all[rank] != own.to_le_bytes())
+            .map(|rank| rank.to_string())
+            .collect();
+        ensure!(
+            others.is_empty(),
+            "step {step}: the weights of rank {} differ from rank 0's: faulty memory or a bug; the last checkpoint is \
+             older and good: --resume",
+            others.join(", ")
+        );
+        Ok(own)
+    }
+
+    fn checksum(&self) -> u64 {
+        let tensors = self.state().into_iter();
+        // Where each rank has running statistics of its own, they differ by design.
+        let own = self.batch_norm == BatchNorm::Rank0;
+        let shared =
+            tensors.filter(|of| !(own && of.data_ptr() == self.net.flat.buffers.data_ptr()));
+        shared.fold(0xcbf2_9ce4_8422_2325, |hash, tensor| fold(hash, tensor))
+    }
+
+    fn state(&self) -> [&Tensor; 4] {
+        let (flat, optimizer) = (&self.net.flat, &self.optimizer);
+        let moments = [&optimizer.first, &optimizer.second];
+        [&flat.parameters, &flat.buffers, moments[0], moments[1]]
+    }
+}
+
+/// FNV-1a (Fowler, Noll, Vo) over the bits of each float.
+fn fold(hash: u64, tensor: &Tensor) -> u64 {
+    if tensor.numel() == 0 {
+        return hash;
+    }
+    let values = Vec::<f32>::try_from(tensor.flatten(0, -1)).expect("weights are floats");
+    values.iter().fold(hash, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+pub fn broadcast(comm: &dyn Comm, tensor: &Tensor) {
+    if comm.size() == 1 || tensor.numel() == 0 {
+        return;
+    }
+    let mut values = vec![0u8; tensor.numel() * 4];
+    tensor.copy_data_u8(&mut values, tensor.numel());
+    comm.broadcast(&mut values);
+    let values: Vec<f32> = values
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|word| f32::from_ne_bytes(*word))
+        .collect();
+    no_grad(|| tensor.shallow_clone().copy_(&Tensor::from_slice(&values)));
+}
