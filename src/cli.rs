@@ -64,9 +64,13 @@ pub struct VerifyArgs {
     /// Steps to compare
     #[arg(long, default_value_t = 5)]
     pub steps: u64,
-    /// Largest relative difference that passes
-    #[arg(long, default_value_t = 1e-3)]
-    pub tolerance: f64,
+    /// Largest relative difference that passes [default: 1e-3; synchronised batch norm, where a rounding may turn a
+    /// ReLU, 5e-2; --double 1e-9]
+    #[arg(long)]
+    pub tolerance: Option<f64>,
+    /// Compute in double precision, where rounding cannot hide a mistake
+    #[arg(long)]
+    pub double: bool,
     /// The same as --batch-norm sync
     #[arg(long, conflicts_with = "batch_norm")]
     pub sync_bn: bool,

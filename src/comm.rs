@@ -2,12 +2,15 @@
 
 mod ffi;
 mod mpi;
+#[cfg_attr(not(feature = "nccl"), path = "comm/no_nccl.rs")]
 mod nccl;
 mod solo;
 mod transport;
 mod watch;
 
+pub use ffi::{floats, floats_mut};
 pub use mpi::{Mpi, end_job};
+pub use nccl::Nccl;
 pub use solo::Solo;
 pub use transport::{Transport, TransportChoice};
 pub use watch::place;
@@ -35,6 +38,8 @@ pub trait Comm {
     /// On rank 0 the bytes of all ranks, in order of rank; empty elsewhere.
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>>;
     fn barrier(&self);
+    /// Runs a call that may wait for other ranks outside of MPI, as the host does for a sum on the GPU.
+    fn watched(&self, call: &mut dyn FnMut());
     /// Seconds to add to this rank's time since `start` to get rank 0's time since its own.
     fn clock_offset(&self, start: Instant) -> f64;
 }

@@ -31,6 +31,7 @@ struct Libtorch {
     model: Graph,
     io: Io,
     device: Device,
+    kind: Kind,
 }
 
 impl Engine for Libtorch {
@@ -46,7 +47,7 @@ impl Engine for Libtorch {
             return Ok((0.0, 0.0));
         }
         let (x, labels) = (
-            rows.input(self.io, self.device),
+            rows.input(self.io, self.device).to_kind(self.kind),
             rows.labels(self.io, self.device),
         );
         timeline.lap(Phase::Input);
@@ -69,10 +70,8 @@ impl Engine for Libtorch {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let logits = no_grad(|| {
-            self.model
-                .forward_t(&rows.input(self.io, self.device), false)
-        });
+        let x = rows.input(self.io, self.device).to_kind(self.kind);
+        let logits = no_grad(|| self.model.forward_t(&x, false));
         ensure!(
             logits.numel() == rows.label.len(),
             "the model's output does not fit the labels"
@@ -97,15 +96,35 @@ impl Net {
         seed: u64,
         prior: Option<f64>,
     ) -> Result<Self> {
+        Self::of_kind(Kind::Float, arch, options, io, device, seed, prior)
+    }
+
+    /// In double precision for proofs; the first weights are the same as in single.
+    pub fn of_kind(
+        kind: Kind,
+        arch: Arch,
+        options: Options,
+        io: Io,
+        device: Device,
+        seed: u64,
+        prior: Option<f64>,
+    ) -> Result<Self> {
         tch::manual_seed(seed as i64);
-        let store = VarStore::new(device);
+        let mut store = VarStore::new(device);
         let model = arch.build(&store.root(), io, options)?;
         if let Some(prior) = prior {
             model.start_at_prior(prior)?;
         }
+        store.set_kind(kind);
         let flat = FlatTensors::new(&store);
+        let engine = Libtorch {
+            model,
+            io,
+            device,
+            kind,
+        };
         Ok(Self {
-            engine: Box::new(Libtorch { model, io, device }),
+            engine: Box::new(engine),
             flat,
         })
     }

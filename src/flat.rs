@@ -46,9 +46,12 @@ impl FlatTensors {
             named.into_iter().partition(|(_, t)| t.requires_grad());
 
         // Autograd adds into a gradient that is there already: make all of them exist before they become views.
-        let mut touch = Tensor::zeros([1], (Kind::Float, store.device()));
+        let kind = trained
+            .first()
+            .map_or(Kind::Float, |(_, tensor)| tensor.kind());
+        let mut touch = Tensor::zeros([1], (kind, store.device()));
         for (_, tensor) in &trained {
-            touch += tensor.sum(Kind::Float);
+            touch += tensor.sum(kind);
         }
         if touch.requires_grad() {
             touch.backward();
@@ -59,7 +62,7 @@ impl FlatTensors {
             .collect();
 
         let (mut trained, mut running) = (trained, running);
-        let zeros = |numel| Tensor::zeros([numel], (Kind::Float, store.device()));
+        let zeros = |numel| Tensor::zeros([numel], (kind, store.device()));
         let (num_parameters, num_buffers) = (numel(&trained), numel(&running));
         let parameters = zeros(num_parameters);
         let sent = zeros(num_parameters + num_buffers);

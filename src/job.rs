@@ -1,10 +1,18 @@
 //! Runs a command on all ranks: a failure or a panic on one ends the job on all, with one line and a non-zero code.
 
-use std::{panic, process::ExitCode, thread, time::Duration};
+use std::{
+    panic,
+    process::{self, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
-use crate::comm::{Comm, Mpi, end_job, place};
+use crate::{
+    comm::{Comm, Mpi, end_job, place},
+    stop::asked_to_end,
+};
 
 /// What all ranks find wrong, rank 0 says for all: its abort ends the others before they speak.
 const RANK_0_FIRST: Duration = Duration::from_secs(1);
@@ -22,8 +30,13 @@ pub fn on_all_ranks(
     };
     let (rank, host) = (comm.rank(), comm.host().to_string());
     let end = move |cause: &str| -> ! {
-        if rank != 0 {
-            thread::sleep(RANK_0_FIRST);
+        let (began, before) = (Instant::now(), asked_to_end());
+        while rank != 0 && began.elapsed() < RANK_0_FIRST {
+            // The launcher ends this rank because another has spoken.
+            if asked_to_end() && !before {
+                process::exit(1);
+            }
+            thread::sleep(Duration::from_millis(10));
         }
         end_job(rank, &host, &brief(cause))
     };

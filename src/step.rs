@@ -93,10 +93,18 @@ impl Trainer {
 
     /// The mean gradient's norm before clipping: divided by the labels of all ranks, so that each label weighs the same
     /// on any number of ranks. All ranks get the same number.
-    pub fn normalise(&mut self, labels: f64, clip_norm: Option<f64>) -> f64 {
+    pub fn normalise(&mut self, comm: &dyn Comm, labels: f64, clip_norm: Option<f64>) -> f64 {
         let mut gradient = self.gradient();
         let _ = gradient.g_div_scalar_(labels);
-        clip(&gradient, clip_norm.unwrap_or(f64::INFINITY))
+        let mut norm = 0.0;
+        // On a GPU the host waits here for the sum.
+        comm.watched(&mut || norm = clip(&gradient, clip_norm.unwrap_or(f64::INFINITY)));
+        norm
+    }
+
+    /// Ends the transport; all ranks have to come.
+    pub fn finish(self) -> Result<()> {
+        self.transport.finish()
     }
 
     pub fn update(&mut self, rate: f64, step: u64) {
@@ -147,36 +155,37 @@ impl Trainer {
         shared.fold(0xcbf2_9ce4_8422_2325, |hash, tensor| fold(hash, tensor))
     }
 
-    fn state(&self) -> [&Tensor; 4] {
+    /// Everything that a step changes.
+    pub fn state(&self) -> [&Tensor; 4] {
         let (flat, optimizer) = (&self.net.flat, &self.optimizer);
         let moments = [&optimizer.first, &optimizer.second];
         [&flat.parameters, &flat.buffers, moments[0], moments[1]]
     }
 }
 
-/// FNV-1a (Fowler, Noll, Vo) over the bits of each float.
+/// FNV-1a (Fowler, Noll, Vo) over the bits, a word of 32 at a time.
 fn fold(hash: u64, tensor: &Tensor) -> u64 {
-    if tensor.numel() == 0 {
-        return hash;
-    }
-    let values = Vec::<f32>::try_from(tensor.flatten(0, -1)).expect("weights are floats");
-    values.iter().fold(hash, |hash, value| {
-        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    let bytes = bytes_of(tensor);
+    let words = bytes.as_chunks::<4>().0.iter();
+    words.fold(hash, |hash, word| {
+        (hash ^ u64::from(u32::from_ne_bytes(*word))).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+fn bytes_of(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    if !bytes.is_empty() {
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+    }
+    bytes
 }
 
 pub fn broadcast(comm: &dyn Comm, tensor: &Tensor) {
     if comm.size() == 1 || tensor.numel() == 0 {
         return;
     }
-    let mut values = vec![0u8; tensor.numel() * 4];
-    tensor.copy_data_u8(&mut values, tensor.numel());
-    comm.broadcast(&mut values);
-    let values: Vec<f32> = values
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|word| f32::from_ne_bytes(*word))
-        .collect();
-    no_grad(|| tensor.shallow_clone().copy_(&Tensor::from_slice(&values)));
+    let mut bytes = bytes_of(tensor);
+    comm.broadcast(&mut bytes);
+    let of_rank_0 = Tensor::from_data_size(&bytes, &tensor.size(), tensor.kind());
+    no_grad(|| tensor.shallow_clone().copy_(&of_rank_0));
 }

@@ -2,7 +2,7 @@
 //! at the end of a step; a second Ctrl-C ends the process at once.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -16,6 +16,15 @@ use signal_hook::{
 const INTERRUPTED: i32 = 130;
 
 pub struct Stop(Arc<AtomicUsize>);
+
+/// The signal of this process, once it listens.
+static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// Whether a signal came that would have ended this process, had it not listened.
+pub fn asked_to_end() -> bool {
+    let signal = SIGNAL.get();
+    signal.is_some_and(|signal| signal.load(Ordering::Relaxed) != 0)
+}
 
 impl Stop {
     /// From here on these signals no longer end the process.
@@ -32,7 +41,7 @@ impl Stop {
             Ok(())
         };
         ask().context("asking for signals")?;
-        Ok(Self(signal))
+        Ok(Self(SIGNAL.get_or_init(|| signal).clone()))
     }
 
     pub fn requested(&self) -> bool {

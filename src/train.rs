@@ -68,7 +68,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, way, rows, &progress)?;
+    let mut log = Log::open(comm, &args.run, &plan, &way, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
     let mut loader = Loader::of_training(&plan, windows.clone(), place, progress.position())?;
@@ -124,7 +124,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             let rate = plan.schedule.rate(progress.step, epochs_done);
             let mut skipped = false;
             if labels > 0.0 {
-                let norm = trainer.normalise(labels, plan.settings.clip_norm);
+                let norm = trainer.normalise(comm, labels, plan.settings.clip_norm);
                 // Both numbers are the same on all ranks, and so is what follows.
                 skipped = !(loss.is_finite() && norm.is_finite());
                 if skipped {
@@ -220,6 +220,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     if let Some(trace) = &args.trace {
         trainer.timeline.write_trace(comm, trace)?;
     }
+    trainer.finish()?;
     if stopping {
         log.say(&format!("stopped by {}: --resume goes on", stop.name()));
         return Ok(ExitCode::from(RESUMABLE));

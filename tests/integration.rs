@@ -5,5 +5,7 @@ mod failure;
 mod golden;
 mod journey;
 mod models;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod ranks;
 mod resume;

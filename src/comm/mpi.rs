@@ -229,6 +229,10 @@ impl Comm for Mpi {
         self.collective(|| self.world.barrier());
     }
 
+    fn watched(&self, call: &mut dyn FnMut()) {
+        self.watch.blocking(call);
+    }
+
     /// Rank 0 answers each rank in turn with its own time; the shortest exchange bounds the error by half of itself.
     fn clock_offset(&self, start: Instant) -> f64 {
         let now = || start.elapsed().as_secs_f64();

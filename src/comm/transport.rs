@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Comm, ffi, nccl::Nccl};
 
@@ -46,17 +46,32 @@ impl Transport {
         Ok(Self::Mpi(None))
     }
 
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Mpi(_) => "mpi",
-            Self::Nccl(_) => "nccl",
+            Self::Mpi(_) => "mpi".into(),
+            Self::Nccl(nccl) => format!("nccl {}", nccl.version()),
         }
     }
 
-    /// `sums` becomes the sum of `own` over the ranks: both f32, flat, on this rank's device.
+    /// In good order, on all ranks.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Self::Mpi(_) => Ok(()),
+            Self::Nccl(nccl) => nccl.finish(),
+        }
+    }
+
+    /// `sums` becomes the sum of `own` over the ranks: both flat, on this rank's device, f32 (or f64 for proofs).
     pub fn sum(&mut self, comm: &dyn Comm, own: &Tensor, sums: &mut Tensor) -> Result<()> {
         match self {
-            Self::Nccl(nccl) => nccl.sum(own, sums),
+            Self::Nccl(nccl) => {
+                nccl.check()?;
+                nccl.sum(own, sums)
+            }
+            Self::Mpi(_) if own.kind() == Kind::Double => {
+                sums.copy_(own);
+                self.sum_doubles(comm, sums)
+            }
             Self::Mpi(_) if own.device() == Device::Cpu => {
                 comm.sum_into(ffi::floats(own), ffi::floats_mut(sums));
                 Ok(())

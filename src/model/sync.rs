@@ -52,7 +52,8 @@ impl Graph {
             let gradient = no_grad(|| cut.backward(sum));
             if !empty && cut.input.requires_grad() {
                 // The gradient of this product with respect to the input is `gradient`.
-                (cut.input * gradient).sum(Kind::Float).backward();
+                let product = cut.input * gradient;
+                product.sum(product.kind()).backward();
             }
         }
         (loss, valid)
@@ -90,9 +91,9 @@ impl Cut {
         for (running, new) in [(running_mean, &mean), (running_var, &unbiased)] {
             let mut running = running.shallow_clone();
             running *= 1.0 - BN_MOMENTUM;
-            running += new.to_kind(Kind::Float) * BN_MOMENTUM;
+            running += new.to_kind(x.kind()) * BN_MOMENTUM;
         }
-        let wide = |of: &Tensor| of.to_kind(Kind::Float).view([1, channels, 1]);
+        let wide = |of: &Tensor| of.to_kind(x.kind()).view([1, channels, 1]);
         let scale = wide(&(var + BN_EPS).rsqrt());
         let normal = (x - wide(&mean)) * &scale;
         let output = (&normal * wide(weight) + wide(bias)).set_requires_grad(true);
@@ -119,11 +120,11 @@ impl Cut {
         let own = [total(&gradient), total(&(&gradient * &self.normal))];
         for (parameter, of_rows) in [(&self.bias, &own[0]), (&self.weight, &own[1])] {
             let mut sums = parameter.grad();
-            sums += of_rows.to_kind(Kind::Float);
+            sums += of_rows.to_kind(gradient.kind());
         }
         let mut sums = Tensor::cat(&own, 0);
         sum(&mut sums);
-        let means = (sums / self.count).to_kind(Kind::Float);
+        let means = (sums / self.count).to_kind(gradient.kind());
         let wide = |from: i64| means.narrow(0, from, channels).view([1, channels, 1]);
         let along = self.weight.view([1, channels, 1]) * &self.scale;
         along * (gradient - wide(0) - &self.normal * wide(channels))
