@@ -8,7 +8,7 @@ mod solo;
 mod transport;
 mod watch;
 
-pub use ffi::{floats, floats_mut};
+pub use ffi::{end_now, floats, floats_mut};
 pub use mpi::{Mpi, end_job};
 pub use nccl::Nccl;
 pub use solo::Solo;

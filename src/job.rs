@@ -2,7 +2,7 @@
 
 use std::{
     panic,
-    process::{self, ExitCode},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -10,8 +10,8 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    comm::{Comm, Mpi, end_job, place},
-    stop::asked_to_end,
+    comm::{Comm, Mpi, end_job, end_now, place},
+    stop,
 };
 
 /// What all ranks find wrong, rank 0 says for all: its abort ends the others before they speak.
@@ -30,11 +30,11 @@ pub fn on_all_ranks(
     };
     let (rank, host) = (comm.rank(), comm.host().to_string());
     let end = move |cause: &str| -> ! {
-        let (began, before) = (Instant::now(), asked_to_end());
+        let (began, before) = (Instant::now(), stop::requested());
         while rank != 0 && began.elapsed() < RANK_0_FIRST {
             // The launcher ends this rank because another has spoken.
-            if asked_to_end() && !before {
-                process::exit(1);
+            if stop::requested() && !before {
+                end_now(1);
             }
             thread::sleep(Duration::from_millis(10));
         }

@@ -10,7 +10,7 @@ use tfbind_mpi::{
     evaluate,
     job::on_all_ranks,
     model::{Arch, Io, Options},
-    predict, report, train, verify,
+    predict, report, stop, train, verify,
 };
 
 fn main() -> ExitCode {
@@ -35,7 +35,11 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
-        Command::Train(args) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+        // Before MPI and libtorch start their threads.
+        Command::Train(args) => match stop::listen() {
+            Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+            Err(err) => Err(err),
+        },
         Command::Verify(args) => return on_all_ranks(stall, |comm| verify::verify(comm, *args)),
         Command::Evaluate(args) => {
             return on_all_ranks(stall, |comm| evaluate::evaluate(comm, args).map(whole));

@@ -1,60 +1,54 @@
 //! Asked to stop: SIGTERM and SIGUSR1 (a batch system's wall time), SIGINT (Ctrl-C). The first is remembered and obeyed
 //! at the end of a step; a second Ctrl-C ends the process at once.
+//!
+//! A thread waits for the signals, which all others block. A handler would run on the stack of a computing thread, and
+//! compiled kernels use that register for other things: heaps were seen corrupted, once in a dozen signals.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::atomic::{AtomicI32, Ordering},
+    thread,
 };
 
 use anyhow::{Context, Result};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
-    flag,
-};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::comm::end_now;
 
 /// What a shell reports of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-pub struct Stop(Arc<AtomicUsize>);
+/// The last signal that came; 0 is none.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// The signal of this process, once it listens.
-static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
-
-/// Whether a signal came that would have ended this process, had it not listened.
-pub fn asked_to_end() -> bool {
-    let signal = SIGNAL.get();
-    signal.is_some_and(|signal| signal.load(Ordering::Relaxed) != 0)
+/// From here on these signals no longer end the process. To be called before any thread is started, also by a library:
+/// threads inherit what they block.
+pub fn listen() -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGINT] {
+        signals.add(signal);
+    }
+    signals.thread_block().context("blocking signals")?;
+    let wait = move || {
+        while let Ok(signal) = signals.wait() {
+            let before = SIGNAL.swap(signal as i32, Ordering::Relaxed);
+            if before == Signal::SIGINT as i32 && signal == Signal::SIGINT {
+                end_now(INTERRUPTED);
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(wait);
+    thread.context("starting the thread that waits for signals")?;
+    Ok(())
 }
 
-impl Stop {
-    /// From here on these signals no longer end the process.
-    pub fn listen() -> Result<Self> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(AtomicBool::new(false));
-        // Handlers run in the order of registration: the first Ctrl-C finds `again` still false.
-        let ask = || -> std::io::Result<()> {
-            flag::register_conditional_shutdown(SIGINT, INTERRUPTED, again.clone())?;
-            flag::register(SIGINT, again.clone())?;
-            for number in [SIGTERM, SIGUSR1, SIGINT] {
-                flag::register_usize(number, signal.clone(), number as usize)?;
-            }
-            Ok(())
-        };
-        ask().context("asking for signals")?;
-        Ok(Self(SIGNAL.get_or_init(|| signal).clone()))
-    }
+/// Whether a signal came.
+pub fn requested() -> bool {
+    SIGNAL.load(Ordering::Relaxed) != 0
+}
 
-    pub fn requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    /// The signal that came, on this rank.
-    pub fn name(&self) -> &'static str {
-        match self.0.load(Ordering::Relaxed) as i32 {
-            SIGTERM => "SIGTERM",
-            SIGUSR1 => "SIGUSR1",
-            SIGINT => "SIGINT",
-            _ => "a signal to another rank",
-        }
+pub fn name() -> &'static str {
+    match SIGNAL.load(Ordering::Relaxed) {
+        0 => "a signal to another rank",
+        number => Signal::try_from(number).map_or("a signal", Signal::as_str),
     }
 }

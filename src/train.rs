@@ -23,12 +23,11 @@ use crate::{
     resume::{BEST, LAST, keep, resume, shared_settings, sweep},
     sampler::Sampler,
     step::Trainer,
-    stop::Stop,
+    stop,
     timeline::{Phase, Timeline},
 };
 
 pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
-    let stop = Stop::listen()?;
     let last = args.run.join(LAST);
     let settings = shared_settings(comm, || settle(&args))?;
     let data = settings
@@ -113,7 +112,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                 };
                 micro_batch().with_context(|| format!("step {step}"))?;
             }
-            let mut sums = [loss, labels, f64::from(u8::from(stop.requested()))];
+            let mut sums = [loss, labels, f64::from(u8::from(stop::requested()))];
             comm.sum_f64(&mut sums);
             trainer.timeline.lap(Phase::Wait);
             trainer.sum_over_ranks(comm)?;
@@ -186,7 +185,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             || progress.step == stop_at
             || every.is_some_and(|every| progress.step.is_multiple_of(every));
         if progress.due && !stopping {
-            match evaluation(comm, &mut trainer, &valid, &plan, &stop)? {
+            match evaluation(comm, &mut trainer, &valid, &plan)? {
                 None => stopping = true,
                 Some((metrics, value)) => {
                     let improved = decide(comm, || plan.metric.better(value, progress.best));
@@ -222,7 +221,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     }
     trainer.finish()?;
     if stopping {
-        log.say(&format!("stopped by {}: --resume goes on", stop.name()));
+        log.say(&format!("stopped by {}: --resume goes on", stop::name()));
         return Ok(ExitCode::from(RESUMABLE));
     }
     Ok(ExitCode::SUCCESS)
@@ -234,15 +233,14 @@ fn evaluation(
     trainer: &mut Trainer,
     valid: &Arc<Windows>,
     plan: &Plan,
-    stop: &Stop,
 ) -> Result<Option<(Metrics, Option<f64>)>> {
     let engine = trainer.net.engine.as_mut();
-    let asked = || stop.requested();
-    let mut tally = evaluate::count(comm, engine, valid, plan.eval_batch, None, asked)?;
+    let batch = plan.eval_batch;
+    let mut tally = evaluate::count(comm, engine, valid, batch, None, stop::requested)?;
     comm.note("the metrics of the validation windows", 0);
     let own = tally.metrics().pr_auc;
     let mut sums = [
-        f64::from(u8::from(stop.requested())),
+        f64::from(u8::from(stop::requested())),
         own.unwrap_or(0.0),
         f64::from(u8::from(own.is_some())),
     ];

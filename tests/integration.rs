@@ -9,3 +9,5 @@ mod models;
 mod nccl;
 mod ranks;
 mod resume;
+mod stop;
+mod verify;

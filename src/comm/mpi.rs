@@ -183,7 +183,10 @@ impl Comm for Mpi {
     }
 
     fn broadcast(&self, bytes: &mut [u8]) {
-        self.collective(|| self.world.process_at_rank(0).broadcast_into(bytes));
+        // An empty message is an error to Open MPI: its address is no address.
+        if !bytes.is_empty() {
+            self.collective(|| self.world.process_at_rank(0).broadcast_into(bytes));
+        }
     }
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {

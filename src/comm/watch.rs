@@ -10,7 +10,7 @@ use std::{
 
 use mpi::{request::Request, topology::SimpleCommunicator, traits::*};
 
-use super::mpi::end_job;
+use super::{ffi::end_now, mpi::end_job};
 
 /// Messages besides collectives: a rank that has waited too long asks, one that waits answers.
 const QUESTION: i32 = 7001;
@@ -58,11 +58,19 @@ impl Watch {
         };
         let blocking = watch.blocking.clone();
         let (rank, host) = (watch.rank(), watch.hosts[watch.rank()].clone());
+        let tick = (timeout / 4).min(Duration::from_secs(1));
         thread::spawn(move || {
+            // Ticks, not the clock: a process that was itself stopped must not accuse others when it goes on.
+            let (mut last, mut waited) = (None, Duration::ZERO);
             loop {
-                thread::sleep((timeout / 4).min(Duration::from_secs(1)));
+                thread::sleep(tick);
                 let began = *blocking.lock().expect("no holder panics");
-                if began.is_some_and(|began| began.elapsed() > timeout) {
+                waited = match began == last {
+                    true => waited + tick,
+                    false => Duration::ZERO,
+                };
+                last = began;
+                if began.is_some() && waited > timeout {
                     end_stuck(rank, &host, timeout);
                 }
             }
@@ -170,5 +178,5 @@ fn end_stuck(rank: usize, host: &str, timeout: Duration) -> ! {
          stopped or the network did; or raise --stall-timeout",
         timeout.as_secs_f64()
     );
-    signal_hook::low_level::exit(1)
+    end_now(1)
 }
