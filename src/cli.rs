@@ -34,6 +34,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Draw curves and a genome view of a run, and bind them into one HTML page
     Report(ReportArgs),
+    /// Say in one screen what is wrong with a node or a cluster; under mpirun on as many ranks as it starts
+    Doctor(DoctorArgs),
     /// List the models, or print one as a table of layers
     Models(ModelsArgs),
 }
@@ -151,6 +153,21 @@ pub struct ReportArgs {
     /// HDF5 file of tfbind-prep [default: the one trained on]
     #[arg(long)]
     pub data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// HDF5 file of tfbind-prep that every rank should open and read
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Folder that will hold the runs
+    #[arg(long, default_value = ".")]
+    pub run: PathBuf,
+    /// Model whose gradient is summed over the ranks
+    #[arg(long, value_enum, default_value = "unet")]
+    pub arch: Arch,
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
 }
 
 #[derive(Args, Debug)]

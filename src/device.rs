@@ -43,14 +43,10 @@ pub fn pick(
 pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> Result<Device> {
     let gpus = Cuda::device_count().max(0) as usize;
     let device = pick(choice, gpus, comm.local_rank(), comm.local_size())?;
-    // Cores this process may run on; when mpirun does not bind, that is the whole host, to be shared.
-    let allowed = std::thread::available_parallelism()?.get();
-    let host = std::fs::read_to_string("/proc/cpuinfo").map_or(allowed, |text| {
-        text.lines()
-            .filter(|line| line.starts_with("processor"))
-            .count()
-    });
-    let threads = threads.unwrap_or_else(|| allowed.min(host / comm.local_size()).max(1));
+    let threads = match threads {
+        Some(threads) => threads,
+        None => share_of_cores(comm.local_size())?,
+    };
     tch::set_num_threads(threads as i32);
     let line = format!(
         "rank {} -> {} -> {} ({threads} threads)",
@@ -62,6 +58,22 @@ pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> 
         println!("{line}");
     }
     Ok(device)
+}
+
+/// CPU threads of a rank unless others are typed.
+pub fn share_of_cores(local_size: usize) -> Result<usize> {
+    // Cores this process may run on; when mpirun does not bind, that is the whole host, to be shared.
+    let allowed = std::thread::available_parallelism()?.get();
+    Ok(allowed
+        .min(host_cores().unwrap_or(allowed) / local_size)
+        .max(1))
+}
+
+/// Logical cores of this host, whoever may use them.
+pub fn host_cores() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let lines = text.lines();
+    Some(lines.filter(|line| line.starts_with("processor")).count()).filter(|&count| count > 0)
 }
 
 pub fn name(device: Device) -> String {

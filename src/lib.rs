@@ -14,6 +14,7 @@ pub mod cli;
 pub mod comm;
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod engine;
 pub mod evaluate;
 pub mod flat;

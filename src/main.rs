@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Cli, Command, ModelsArgs},
-    evaluate,
+    doctor, evaluate,
     job::on_all_ranks,
     model::{Arch, Io, Options},
     predict, report, stop, train, verify,
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             Err(err) => Err(err),
         },
         Command::Verify(args) => return on_all_ranks(stall, |comm| verify::verify(comm, *args)),
+        Command::Doctor(args) => return on_all_ranks(stall, |comm| doctor::doctor(comm, args)),
         Command::Evaluate(args) => {
             return on_all_ranks(stall, |comm| evaluate::evaluate(comm, args).map(whole));
         }

@@ -79,10 +79,8 @@ impl<'a> Log<'a> {
         if comm.rank() != 0 {
             return Ok(log);
         }
-        print!(
-            "{}    transport  {transport}\n",
-            plan.table(comm.size(), rows)
-        );
+        print!("{}", plan.table(comm.size(), rows));
+        println!("    transport  {transport}");
         if progress.step > 0 {
             println!(
                 "      resumed  after step {} (epoch {})",

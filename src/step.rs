@@ -152,7 +152,7 @@ impl Trainer {
         let own = self.batch_norm == BatchNorm::Rank0;
         let shared =
             tensors.filter(|of| !(own && of.data_ptr() == self.net.flat.buffers.data_ptr()));
-        shared.fold(0xcbf2_9ce4_8422_2325, |hash, tensor| fold(hash, tensor))
+        shared.fold(0xcbf2_9ce4_8422_2325, fold)
     }
 
     /// Everything that a step changes.

@@ -78,7 +78,7 @@ impl Cut {
         if own > 0.0 {
             let (var, mean) = x.var_mean_dim(&[0i64, 2][..], false, false);
             let (var, mean) = (var.to_kind(Kind::Double), mean.to_kind(Kind::Double));
-            let _ = sums.narrow(0, 0, channels).copy_(&(&mean * own));
+            sums.narrow(0, 0, channels).copy_(&(&mean * own));
             let squares = (var + mean.square()) * own;
             sums.narrow(0, channels, channels).copy_(&squares);
             let _ = sums.narrow(0, 2 * channels, 1).fill_(own);
