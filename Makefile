@@ -1,12 +1,14 @@
 # make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
+# make faults: set up, then kill and resume training KILLS times.
 SITE  ?= debian
 RANKS ?= 2
 DEMO  ?= runs/demo
+KILLS ?= 200
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test clean
+.PHONY: build demo test faults clean
 
 build:
 	@. modules/$(SITE)
@@ -42,6 +44,10 @@ test:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --workspace
+
+faults:
+	@. modules/$(SITE)
+	cargo bench --locked --bench faults -- --kills $(KILLS)
 
 clean:
 	rm -rf target runs

@@ -2,18 +2,20 @@
 # The bench `overlap` on two hosts of one rank each, joined by a slower wire than memory: two network namespaces, TCP, and
 # a veth pair limited to so many Gbit/s each way. Needs root, iproute2 and two cores; one core and one thread a rank.
 #   benches/overlap.sh [GBIT ...] [-- arguments of the bench]        GBIT: 10 25 unless told, 0 for no limit
+#   BENCH=levels RANKS=2 benches/overlap.sh                          another bench, more ranks a host
 # No delay is added: what a wire adds, some 20 us a message, is nothing beside the 170 ms that 211 MB take at 10 Gbit/s.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+bench=${BENCH:-overlap} ranks=${RANKS:-1}
 rates=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do rates+=("$1"); shift; done
 [ $# -eq 0 ] || shift
 [ ${#rates[@]} -gt 0 ] || rates=(10 25)
 
 . "modules/${SITE:-debian}"
-program=$(cargo bench --locked --bench overlap --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-[ -x "$program" ] || { echo "the bench does not build: cargo bench --bench overlap --no-run" >&2; exit 1; }
+program=$(cargo bench --locked --bench "$bench" --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+[ -x "$program" ] || { echo "the bench does not build: cargo bench --bench $bench --no-run" >&2; exit 1; }
 
 a=overlap1-$$ b=overlap2-$$ scratch=$(mktemp -d)
 trap 'ip netns del $a 2>/dev/null; ip netns del $b 2>/dev/null; rm -rf "$scratch"' EXIT
@@ -43,5 +45,5 @@ for rate in "${rates[@]}"; do
     ip netns exec $a unshare --uts taskset -c 0 sh -c 'hostname host1; exec "$@"' sh \
         mpirun --mca plm_rsh_agent "$scratch/agent" --mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include 10.99.0.0/24 \
         --mca oob_tcp_if_include 10.99.0.0/24 --mca hwloc_base_binding_policy none \
-        -H 10.99.0.1:1,10.99.0.2:1 -np 2 "$program" "$@"
+        -H "10.99.0.1:$ranks,10.99.0.2:$ranks" -np $((2 * ranks)) "$program" "$@"
 done

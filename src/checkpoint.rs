@@ -41,6 +41,9 @@ pub struct Progress {
     /// The evaluation after this step is still to be done: it was interrupted.
     #[serde(default)]
     pub due: bool,
+    /// Sum and number of the step losses since the last evaluation.
+    #[serde(default)]
+    pub losses: (f64, u64),
     /// Steps left out because they were not finite.
     #[serde(default)]
     pub skipped: u64,

@@ -89,9 +89,10 @@ settings! {
     up_activation: Activation,
     /// Batch norm while training [default: rank]
     batch_norm: BatchNorm,
-    /// Windows of a step on each rank [default: 16]
+    /// Windows of a step on each rank, whatever their number; the rate then follows it by --lr-scaling
     batch: usize,
-    /// Windows of a step on all ranks together: the same run on any number of ranks, at the same rate
+    /// Windows of a step on all ranks together: the same run on any number of ranks, at the same rate [default: 16,
+    /// unless --batch is given]
     #[arg(conflicts_with = "batch")]
     global_batch: usize,
     /// Micro-batches of a step on each rank [default: 1]
@@ -102,11 +103,11 @@ settings! {
     stop_at: u64,
     /// Optimizer [default: adam]
     optimizer: Rule,
-    /// Learning rate for one rank's batch [default: 0.001]
+    /// Learning rate of a run on one rank [default: 0.001]
     lr: f64,
     /// Momentum of sgd and nesterov [default: 0.9]
     momentum: f64,
-    /// How the rate follows ranks x micro-batches [default: linear]
+    /// How the rate follows ranks x micro-batches where --batch is given [default: linear]
     #[arg(value_name = "RULE")]
     lr_scaling: Scaling,
     /// Steps over which the rate rises [default: a twentieth of the run, at most 500]
@@ -173,6 +174,9 @@ pub struct Plan {
     pub non_finite: NonFinite,
 }
 
+/// Windows of a step unless typed otherwise.
+const BATCH: usize = 16;
+
 pub fn read_settings(path: &Path) -> Result<Settings> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -192,7 +196,11 @@ impl Plan {
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
         );
         let accumulate = s.accumulate.unwrap_or(1);
-        let batch = s.batch.unwrap_or(16);
+        let batch = s.batch.unwrap_or(BATCH);
+        // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
+        let default =
+            (s.batch.is_none() && s.lr_scaling.is_none()).then(|| BATCH.max(ranks * accumulate));
+        let global_batch = s.global_batch.or(default);
         for (name, value) in [
             ("batch", batch),
             ("accumulate", accumulate),
@@ -201,7 +209,8 @@ impl Plan {
             ensure!(value > 0, "--{name} must be at least 1");
         }
         // With a fixed global batch the mathematics is that of one rank, and so is the rate.
-        let (global_batch, batch, times) = match s.global_batch {
+        let held = global_batch;
+        let (global_batch, batch, times) = match global_batch {
             Some(0) => bail!("--global-batch must be at least 1"),
             Some(global) => (global, global.div_ceil(ranks * accumulate), 1.0),
             None => (
@@ -278,12 +287,13 @@ impl Plan {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(s.arch.unwrap_or(Arch::Unet)),
                 batch_norm: Some(s.batch_norm.unwrap_or_default()),
-                batch: s.global_batch.is_none().then_some(batch),
+                batch: held.is_none().then_some(batch),
+                global_batch: held,
                 accumulate: Some(accumulate),
                 epochs: Some(epochs),
                 optimizer: Some(optimizer),
                 lr: Some(s.lr.unwrap_or(1e-3)),
-                lr_scaling: s.global_batch.is_none().then_some(scaling),
+                lr_scaling: held.is_none().then_some(scaling),
                 schedule: Some(schedule.decay),
                 reverse_complement: Some(s.reverse_complement.unwrap_or(false)),
                 shift: Some(shift),

@@ -50,8 +50,6 @@ pub struct Log<'a> {
     /// Name and last value of the metric that chooses the best checkpoint.
     metric: (String, Option<f64>),
     last_step: u64,
-    /// Sum and number of step losses since the last evaluation.
-    loss: (f64, u64),
 }
 
 impl<'a> Log<'a> {
@@ -74,7 +72,6 @@ impl<'a> Log<'a> {
             steps: 0,
             metric: (plan.metric.name(), None),
             last_step: last_step(plan, rows, progress),
-            loss: (0.0, 0),
         };
         if comm.rank() != 0 {
             return Ok(log);
@@ -123,9 +120,6 @@ impl<'a> Log<'a> {
             ..
         } = *line;
         self.samples += line.samples;
-        if loss.is_finite() {
-            self.loss = (self.loss.0 + loss, self.loss.1 + 1);
-        }
         let per_second = self.samples_per_second();
         let communicating = timeline.seconds(Phase::Wait) + timeline.seconds(Phase::Transfer);
         let mut value = json!({
@@ -165,8 +159,7 @@ impl<'a> Log<'a> {
         metrics: &Metrics,
         value: Option<f64>,
     ) -> Result<()> {
-        let train_loss = self.loss.0 / self.loss.1 as f64;
-        self.loss = (0.0, 0);
+        let train_loss = progress.losses.0 / progress.losses.1 as f64;
         self.write(json!({
             "event": "evaluation", "step": progress.step, "epoch": progress.epoch, "loss": finite(train_loss),
             "valid": metrics, "best": progress.best, "best_step": progress.best_step,

@@ -159,6 +159,10 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             let epoch = progress.epoch;
             (progress.step, progress.epoch, progress.done) = (next.step, next.epoch, next.done);
             progress.samples += seen as u64;
+            if labels > 0.0 && !skipped {
+                let (sum, steps) = progress.losses;
+                progress.losses = (sum + loss / labels, steps + 1);
+            }
             progress.training_seconds = seconds();
             let epoch_ended = progress.epoch != epoch;
             progress.due = plan.settings.eval_every.map_or(epoch_ended, |every| {
@@ -201,6 +205,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     progress.due = false;
                     progress.training_seconds = seconds();
                     log.evaluation(&progress, &metrics, value)?;
+                    progress.losses = (0.0, 0);
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
                         let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);

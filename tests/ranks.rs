@@ -1,8 +1,11 @@
 //! N ranks equal one: the same losses, metrics and predictions for the same global batch.
 
+use std::time::Duration;
+
+use tfbind_mpi::comm::{Comm, Mpi};
 use tfbind_prep::schema::PredictionFile;
 
-use crate::common::Run;
+use crate::common::{Run, mpirun};
 
 /// 10 steps of global batch 8 on 27 windows: the last step of an epoch is short.
 const SAME: [&str; 8] = [
@@ -129,4 +132,42 @@ fn the_rate_follows_the_world_size_as_asked() {
             "{out}"
         );
     }
+}
+
+/// Runs only as a child of the next test.
+#[test]
+fn summing_child() {
+    if std::env::var_os("TFBIND_SUMMING_CHILD").is_none() {
+        return;
+    }
+    let mut comm = Mpi::start(Duration::from_secs(60)).unwrap();
+    for nodes_of in [None, Some(2), Some(1), Some(5)] {
+        comm.sum_by_nodes_of(nodes_of);
+        // Quarters: their sums are exact in any order.
+        let of = |rank: usize| (0..1000).map(move |i| ((i * (rank + 3)) % 401) as f32 / 4.0);
+        let own: Vec<f32> = of(comm.rank()).collect();
+        let mut sums = vec![f32::NAN; own.len()];
+        for _ in 0..3 {
+            comm.sum_into(&own, &mut sums);
+        }
+        let expected =
+            (0..1000).map(|i| (0..comm.size()).map(|rank| of(rank).nth(i).unwrap()).sum());
+        assert!(
+            sums == expected.collect::<Vec<f32>>(),
+            "nodes of {nodes_of:?}"
+        );
+    }
+}
+
+/// Nodes of two ranks and one of one, nodes of one, one node of all: as on as many hosts.
+#[test]
+fn a_sum_in_two_levels_is_the_sum() {
+    let (own, run) = (std::env::current_exe().unwrap(), Run::new());
+    let output = mpirun(5, own.to_str().unwrap(), run.dir.path())
+        .args(["--exact", "ranks::summing_child", "--nocapture"])
+        .env("TFBIND_SUMMING_CHILD", "1")
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
 }

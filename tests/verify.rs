@@ -55,7 +55,7 @@ fn sync_batch_norm_gives_the_losses_of_the_large_batch_on_one_rank() {
         "--optimizer",
         "sgd",
         "--lr",
-        "0.05",
+        "0.005",
     ];
     run.train("one", &plan);
     for ranks in [2, 4] {
@@ -79,7 +79,7 @@ fn sync_batch_norm_gives_the_losses_of_the_large_batch_on_one_rank() {
 #[test]
 fn the_timeline_is_printed_and_traced_for_all_ranks() {
     let mut run = Run::new();
-    run.write_data(32, |_, _| {});
+    run.write_data(30, |_, _| {});
     let said = run.ranks(3).train(
         "run",
         &["--batch", "2", "--epochs", "2", "--trace", "trace.json"],
@@ -101,7 +101,7 @@ fn the_timeline_is_printed_and_traced_for_all_ranks() {
         let start = bar["ts"].as_f64().unwrap();
         (start, start + bar["dur"].as_f64().unwrap())
     };
-    for step in 1..=12 {
+    for step in 1..=10 {
         let last_arrival = (0..3)
             .map(|rank| of(rank, "wait", step).0)
             .fold(0.0, f64::max);

@@ -13,7 +13,7 @@ use mpi::{
     collective::SystemOperation,
     datatype::PartitionMut,
     environment::{self, Universe},
-    topology::SimpleCommunicator,
+    topology::{Color, SimpleCommunicator},
     traits::*,
 };
 
@@ -63,6 +63,13 @@ impl Mpi {
         let host = environment::processor_name().unwrap_or_else(|_| "unknown host".into());
         let (local_rank, local_size) = (local.rank() as usize, local.size() as usize);
         let watch = Watch::new(universe.world(), hosts(&world, &host), stall_timeout);
+        // A node is known by the first of its ranks.
+        let mut first = [world.rank(); 1];
+        local.process_at_rank(0).broadcast_into(&mut first);
+        let (own, mut nodes) = (i32::from(local_rank == 0), 0);
+        world.all_reduce_into(&own, &mut nodes, SystemOperation::sum());
+        let pays = nodes > 1 && nodes < world.size();
+        let levels = pays.then(|| Levels::new(&world, first[0] as usize));
         Ok(Self {
             _universe: universe,
             world,
@@ -71,27 +78,14 @@ impl Mpi {
             host,
             watch,
             count: Cell::new(0),
-            levels: None,
+            levels,
         })
     }
 
-    /// Sums in two levels, over nodes of `ranks` neighbouring ranks.
-    pub fn by_nodes_of(mut self, ranks: usize) -> Self {
-        let node = self.rank() / ranks;
-        let split = |color| self.world.split_by_color(color);
-        let of_node = split(mpi::topology::Color::with_value(node as i32));
-        let of_node = of_node.expect("every rank has a node");
-        let leads = of_node.rank() == 0;
-        let leaders = split(match leads {
-            true => mpi::topology::Color::with_value(0),
-            false => mpi::topology::Color::undefined(),
-        });
-        self.levels = Some(Levels {
-            node: of_node,
-            leaders,
-            of_node: RefCell::default(),
-        });
-        self
+    /// Sums in two levels, over nodes of so many neighbouring ranks; or, with none, in one.
+    pub fn sum_by_nodes_of(&mut self, ranks: Option<usize>) {
+        let rank = self.rank();
+        self.levels = ranks.map(|ranks| Levels::new(&self.world, rank / ranks));
     }
 
     /// Every collective: all ranks come, then MPI moves the data.
@@ -101,6 +95,23 @@ impl Mpi {
             self.watch.arrive(self.count.get());
         }
         self.watch.blocking(call)
+    }
+}
+
+impl Levels {
+    /// `node` is the same number for the ranks of one node.
+    fn new(world: &SimpleCommunicator, node: usize) -> Self {
+        let of_node = world.split_by_color(Color::with_value(node as i32));
+        let of_node = of_node.expect("every rank has a node");
+        let leaders = world.split_by_color(match of_node.rank() {
+            0 => Color::with_value(0),
+            _ => Color::undefined(),
+        });
+        Self {
+            node: of_node,
+            leaders,
+            of_node: RefCell::default(),
+        }
     }
 }
 
