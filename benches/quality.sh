@@ -3,25 +3,26 @@
 #   benches/quality.sh [SEEDS] [RANKS]    writes runs/quality, prints a table; results so far are kept and not redone
 #   naive   as scripts for Horovod do it: batch a rank, rate times ranks, no warm-up, stops after 3 epochs without a
 #           better mean of the ranks' own PR-AUCs, running statistics of rank 0
-#   linear  batch a rank, rate times ranks, warm-up in steps, cosine decay, pooled PR-AUC, averaged statistics
-#   fixed   the same global batch and rate on any number of ranks: the default
+#   fixed   the default: the same global batch and rate on any number of ranks, warm-up in steps, cosine decay, pooled
+#           PR-AUC, averaged running statistics
+#   sync    as fixed, with synchronised batch norm: to rounding the same run on any number of ranks
 set -euo pipefail
 seeds=${1:-1 2 3} sizes=${2:-1 2 4 8} out=${OUT:-runs/quality} bin=${BIN:-target/release} epochs=${EPOCHS:-8}
 mkdir -p "$out"
 if [ ! -e "$out/data.h5" ]; then
-    "$bin/tfbind-prep" simulate --out "$out/genome" --contig-length 200000 --seed 7
+    "$bin/tfbind-prep" simulate --out "$out/genome" --contig-length 300000 --seed 7
     "$bin/tfbind-prep" make --fasta "$out/genome/genome.fa" --signal DNase="$out/genome/dnase.bigWig" \
-        --peaks CTCF="$out/genome/ctcf.narrowPeak" --widen 25 --length 512 \
-        --valid sim8,sim9 --test sim5,sim6,sim7,sim10 --out "$out/data.h5"
+        --peaks CTCF="$out/genome/ctcf.narrowPeak" --widen 25 --length 2048 \
+        --valid sim8 --test sim9,sim10 --out "$out/data.h5"
 fi
 declare -A recipe=(
-    [naive]="--batch 8 --lr-scaling linear --warmup 0 --schedule none --batch-norm rank0 --metric rank_mean_pr_auc --patience 3"
-    [linear]="--batch 8 --lr-scaling linear"
+    [naive]="--batch 8 --warmup 0 --schedule none --batch-norm rank0 --metric rank_mean_pr_auc --patience 3"
     [fixed]="--global-batch 8"
+    [sync]="--global-batch 8 --sync-bn"
 )
 table=$out/quality.csv
 [ -e "$table" ] || echo recipe,ranks,seed,steps,pr_auc > "$table"
-for seed in $seeds; do for ranks in $sizes; do for name in naive linear fixed; do
+for name in ${RECIPES:-naive fixed sync}; do for seed in $seeds; do for ranks in $sizes; do
     grep -q "^$name,$ranks,$seed," "$table" && continue
     run=$out/$name-$ranks-$seed
     rm -rf "$run" && mkdir -p "$run"
