@@ -62,12 +62,17 @@ pub fn on_all_ranks(
 
 /// One line: without the C++ stack that libtorch appends, and with advice where memory ran out.
 fn brief(cause: &str) -> String {
-    let (first, last) = match (cause.find("Exception raised from"), cause.rfind(" [")) {
-        (Some(stack), Some(place)) if stack < place => (&cause[..stack], &cause[place..]),
-        (Some(stack), _) => (&cause[..stack], ""),
-        (None, _) => (cause, ""),
-    };
-    let mut line = format!("{}{last}", first.trim_end()).replace('\n', " ");
+    let stack = ["Exception raised from", "frame #"];
+    let end = stack.iter().filter_map(|sign| cause.find(sign)).min();
+    // tch shows libtorch's words as Rust shows a string.
+    let first = cause[..end.unwrap_or(cause.len())]
+        .trim_end()
+        .trim_end_matches("\\n");
+    let first = first.replace(
+        "called `Result::unwrap()` on an `Err` value: Torch(\"",
+        "libtorch: ",
+    );
+    let mut line = first.replace("\\n", " ").replace('\n', " ");
     let memory = ["can't allocate memory", "out of memory", "bad_alloc"];
     if memory.iter().any(|sign| line.contains(sign)) {
         line += "; out of memory: lower --batch (or --global-batch, --eval-batch), or raise --accumulate";
@@ -81,8 +86,9 @@ mod tests {
 
     #[test]
     fn libtorch_errors_are_cut_to_a_line_with_advice() {
-        let long = "step 3: Torch(\"[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: \
-                    you tried to allocate 99 bytes.\nException raised from alloc_cpu at x.cpp:3\nframe #0: f\")";
+        let long = "step 3: called `Result::unwrap()` on an `Err` value: Torch(\"[enforce fail at alloc_cpu.cpp:127] err \
+                    == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes. Error code 12 \
+                    (Cannot allocate memory)\\nframe #0: f\\nframe #1: g\")";
         let line = brief(long);
         assert!(
             line.contains("99 bytes") && line.contains("lower --batch"),

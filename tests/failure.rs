@@ -222,3 +222,61 @@ fn what_was_asked_for_is_what_runs_or_an_error() {
     run.ranks(1).ok(&TRAIN);
     assert!(run.fails(&TRAIN).contains("holds a run already"));
 }
+
+/// A shell that sets limits and becomes the program, on each of two ranks.
+fn limited(run: &Run, limits: &str, arguments: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_tfbind-mpi");
+    let script = format!("{limits}; exec {program} \"$@\"");
+    let output = mpirun(2, "bash", run.dir.path())
+        .args(["-c", &script, "bash"])
+        .args(arguments)
+        .current_dir(run.dir.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{error}");
+    let lines: Vec<&str> = error
+        .lines()
+        .filter(|line| line.contains("error:"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{error}");
+    lines[0].to_string()
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint() {
+    let mut run = Run::new();
+    run.write_data(16, |_, _| {});
+    run.ranks(2)
+        .train("run", &["--batch", "4", "--epochs", "9", "--stop-at", "3"]);
+    let before = run.last("run").sorted_tensors();
+    // A file may not grow over 2 MB, a checkpoint has 6: to the program it is a write that fails.
+    let error = limited(
+        &run,
+        "trap '' XFSZ; ulimit -f 2000",
+        &["train", "--run", "run", "--resume"],
+    );
+    assert!(error.contains("writing the checkpoint run/"), "{error}");
+    assert!(run.last("run").sorted_tensors() == before);
+    run.ok(&["train", "--run", "run", "--resume", "--stop-at", "6"]);
+}
+
+/// Rank 1 runs in a folder of its own, as on a host where the file was not staged.
+#[test]
+fn a_file_that_one_rank_cannot_read_ends_all() {
+    let run = Run::new();
+    run.write_data(16, |_, _| {});
+    let there =
+        "[ \"${OMPI_COMM_WORLD_RANK:-$PMI_RANK}\" = 0 ] || { mkdir -p elsewhere && cd elsewhere; }";
+    let start = Instant::now();
+    let error = limited(&run, there, &TRAIN);
+    assert!(
+        error.contains("rank 1 on") && error.contains("data.h5"),
+        "{error}"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+}

@@ -29,8 +29,6 @@ const CLOCK: i32 = 7003;
 const EXCHANGES: usize = 20;
 
 pub struct Mpi {
-    // Dropping it calls MPI_Finalize, so it must outlive every communicator below.
-    _universe: Universe,
     world: SimpleCommunicator,
     local_rank: usize,
     local_size: usize,
@@ -39,6 +37,8 @@ pub struct Mpi {
     /// Collectives so far: the same on all ranks that have come as far.
     count: Cell<u64>,
     levels: Option<Levels>,
+    // The last field, hence the last dropped: it calls MPI_Finalize, after which no communicator may be freed.
+    _universe: Universe,
 }
 
 /// Ranks of one node, and one rank of each node: a sum then crosses the network once a node, not once a rank.
@@ -71,7 +71,6 @@ impl Mpi {
         let pays = nodes > 1 && nodes < world.size();
         let levels = pays.then(|| Levels::new(&world, first[0] as usize));
         Ok(Self {
-            _universe: universe,
             world,
             local_rank,
             local_size,
@@ -79,6 +78,7 @@ impl Mpi {
             watch,
             count: Cell::new(0),
             levels,
+            _universe: universe,
         })
     }
 
