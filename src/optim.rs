@@ -9,6 +9,9 @@ use tch::{Tensor, no_grad};
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     Adam,
+    /// Adam that squares each micro-batch's gradient before it averages: the same path for any number of ranks x
+    /// micro-batches, at a rate times that number (Wang & Aitchison 2024, arXiv:2402.18824); needs --batch
+    AdamInvariant,
     Sgd,
     /// SGD with Nesterov's momentum
     Nesterov,
@@ -24,13 +27,17 @@ const EPS: f64 = 1e-7;
 pub struct Optimizer {
     rule: Rule,
     momentum: f64,
+    /// Micro-batches of a step that Adam's memory of one is stretched over.
+    batches: f64,
+    /// The mean of the squared gradients of the micro-batches, for the next step.
+    pub squares: Option<Tensor>,
     pub first: Tensor,
     pub second: Tensor,
 }
 
 impl Optimizer {
     pub fn new(rule: Rule, momentum: f64, parameters: &Tensor) -> Self {
-        let second = if rule == Rule::Adam {
+        let second = if matches!(rule, Rule::Adam | Rule::AdamInvariant) {
             parameters.zeros_like()
         } else {
             parameters.narrow(0, 0, 0).zeros_like()
@@ -38,22 +45,39 @@ impl Optimizer {
         Self {
             rule,
             momentum,
+            batches: 1.0,
+            squares: None,
             first: parameters.zeros_like(),
             second,
         }
     }
 
+    /// For [`Rule::AdamInvariant`], whose step stands for so many of one micro-batch.
+    pub fn over_batches(mut self, batches: usize) -> Self {
+        if self.takes_squares() {
+            self.batches = batches as f64;
+        }
+        self
+    }
+
+    pub fn takes_squares(&self) -> bool {
+        self.rule == Rule::AdamInvariant
+    }
+
     /// One update; `step` counts from 1.
     pub fn step(&mut self, parameters: &Tensor, gradients: &Tensor, rate: f64, step: u64) {
         let mut parameters = parameters.shallow_clone();
+        let squares = self.squares.take();
+        let (beta1, beta2) = (BETA1.powf(self.batches), BETA2.powf(self.batches));
         no_grad(|| match self.rule {
-            Rule::Adam => {
-                self.first *= BETA1;
-                self.first += gradients * (1.0 - BETA1);
-                self.second *= BETA2;
-                self.second += gradients.square() * (1.0 - BETA2);
-                let correction1 = 1.0 - BETA1.powf(step as f64);
-                let correction2 = 1.0 - BETA2.powf(step as f64);
+            Rule::Adam | Rule::AdamInvariant => {
+                let squares = squares.unwrap_or_else(|| gradients.square());
+                self.first *= beta1;
+                self.first += gradients * (1.0 - beta1);
+                self.second *= beta2;
+                self.second += squares * (1.0 - beta2);
+                let correction1 = 1.0 - beta1.powf(step as f64);
+                let correction2 = 1.0 - beta2.powf(step as f64);
                 let scale = (&self.second / correction2).sqrt() + EPS;
                 parameters -= (&self.first / scale) * (rate / correction1);
             }

@@ -234,8 +234,12 @@ impl Plan {
         schedule.check()?;
         let optimizer = s.optimizer.unwrap_or(Rule::Adam);
         ensure!(
-            s.momentum.is_none() || optimizer != Rule::Adam,
+            s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
             "--momentum belongs to sgd and nesterov, not to adam"
+        );
+        ensure!(
+            optimizer != Rule::AdamInvariant || (held.is_none() && s.clip_norm.is_none()),
+            "--optimizer adam-invariant is made for --batch, and not for --clip-norm"
         );
         let decays = schedule.decay == Decay::Step;
         ensure!(

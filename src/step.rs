@@ -23,6 +23,17 @@ pub struct Trainer {
     sums: Tensor,
     /// Running statistics before the step.
     before: Tensor,
+    squares: Option<Squares>,
+}
+
+/// The squared mean gradients of micro-batches, for the Adam that is invariant to their number.
+struct Squares {
+    /// The flat gradient after the last micro-batch [P].
+    before: Tensor,
+    /// The sum of this rank's micro-batches, and their number [P + 1].
+    own: Tensor,
+    /// The same of all ranks.
+    sums: Tensor,
 }
 
 impl Trainer {
@@ -35,6 +46,18 @@ impl Trainer {
         timeline: Timeline,
     ) -> Self {
         let (sent, buffers) = (&net.flat.sent, &net.flat.buffers);
+        let squares = optimizer.takes_squares().then(|| {
+            let gradients = &net.flat.gradients;
+            let own = gradients.new_zeros(
+                [gradients.numel() as i64 + 1],
+                (gradients.kind(), gradients.device()),
+            );
+            Squares {
+                before: gradients.zeros_like(),
+                sums: own.zeros_like(),
+                own,
+            }
+        });
         Self {
             transport,
             batch_norm,
@@ -43,6 +66,7 @@ impl Trainer {
                 _ => sent.zeros_like(),
             },
             before: buffers.copy(),
+            squares,
             net,
             optimizer,
             timeline,
@@ -53,6 +77,10 @@ impl Trainer {
         self.timeline.begin(step);
         let _ = self.net.flat.gradients.zero_();
         self.before.copy_(&self.net.flat.buffers);
+        if let Some(squares) = &mut self.squares {
+            let _ = squares.before.zero_();
+            let _ = squares.own.zero_();
+        }
     }
 
     /// Adds the gradients of a micro-batch of this rank; returns its loss sum and number of valid labels.
@@ -65,7 +93,11 @@ impl Trainer {
             }
         };
         let engine = &mut self.net.engine;
-        engine.gradients(rows, &mut self.timeline, &sum)
+        let (loss, labels) = engine.gradients(rows, &mut self.timeline, &sum)?;
+        if let Some(squares) = self.squares.as_mut().filter(|_| labels > 0.0) {
+            squares.add(&self.net.flat.gradients, labels);
+        }
+        Ok((loss, labels))
     }
 
     /// One message: gradients become their sum, running statistics their mean, so that all ranks hold the same after
@@ -80,6 +112,15 @@ impl Trainer {
                 let running = self.sums.narrow(0, first, flat.buffers.numel() as i64);
                 no_grad(|| flat.buffers.copy_(&(running / comm.size() as f64)));
             }
+        }
+        if let Some(squares) = &mut self.squares {
+            match comm.size() {
+                1 => squares.sums.copy_(&squares.own),
+                _ => self.transport.sum(comm, &squares.own, &mut squares.sums)?,
+            }
+            let numel = squares.before.numel() as i64;
+            let count = squares.sums.narrow(0, numel, 1);
+            self.optimizer.squares = Some(squares.sums.narrow(0, 0, numel) / count);
         }
         self.timeline.lap(Phase::Transfer);
         Ok(())
@@ -160,6 +201,17 @@ impl Trainer {
         let (flat, optimizer) = (&self.net.flat, &self.optimizer);
         let moments = [&optimizer.first, &optimizer.second];
         [&flat.parameters, &flat.buffers, moments[0], moments[1]]
+    }
+}
+
+impl Squares {
+    fn add(&mut self, gradients: &Tensor, labels: f64) {
+        let numel = self.before.numel() as i64;
+        let mean = (gradients - &self.before) / labels;
+        let (mut sum, mut count) = (self.own.narrow(0, 0, numel), self.own.narrow(0, numel, 1));
+        sum += mean.square();
+        count += 1.0;
+        self.before.copy_(gradients);
     }
 }
 

@@ -45,7 +45,8 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let io = windows.io();
     let prior = Some(windows.positive_share());
     let net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
-    let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters);
+    let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
+        .over_batches(comm.size() * plan.accumulate);
     let mut header = Header {
         arch: plan.arch,
         up_activation: plan.options.up_activation,

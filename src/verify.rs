@@ -49,6 +49,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     let batch_norm = plan.options.batch_norm;
     let make = Make {
         plan: &plan,
+        ranks: comm.size(),
         windows: &windows,
         device,
         kind: if args.double {
@@ -135,6 +136,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
 /// What both sides are made of.
 struct Make<'a> {
     plan: &'a Plan,
+    ranks: usize,
     windows: &'a Arc<Windows>,
     device: Device,
     kind: Kind,
@@ -162,7 +164,8 @@ impl Make<'_> {
             plan.seed,
             prior,
         )?;
-        let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters);
+        let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
+            .over_batches(self.ranks * plan.accumulate);
         let timeline = Timeline::new(comm, self.device, false);
         Ok(Trainer::new(
             comm, net, optimizer, batch_norm, transport, timeline,
@@ -244,6 +247,7 @@ impl Alone {
             no_grad(|| running.shallow_clone().copy_(&(sum / counted as f64)));
         }
         let (loss, labels) = sums;
+        trainer.sum_over_ranks(&Solo)?;
         trainer.normalise(&Solo, labels, plan.settings.clip_norm);
         trainer.update(rate, step);
         Ok(loss / labels)

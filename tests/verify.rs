@@ -116,3 +116,42 @@ fn the_timeline_is_printed_and_traced_for_all_ranks() {
         }
     }
 }
+
+#[test]
+fn invariant_adam_is_adam_on_one_rank_and_the_same_on_many() {
+    let mut run = Run::new();
+    run.write_data(24, |_, _| {});
+    let plan = ["--batch", "3", "--epochs", "1", "--optimizer"];
+    run.train("adam", &[&plan[..], &["adam"]].concat());
+    run.train("invariant", &[&plan[..], &["adam-invariant"]].concat());
+    assert_eq!(run.losses("adam"), run.losses("invariant"));
+    for accumulate in ["1", "2"] {
+        let said = run.ranks(4).ok(&[
+            "verify",
+            "--data",
+            "data.h5",
+            "--device",
+            "cpu",
+            "--batch",
+            "1",
+            "--accumulate",
+            accumulate,
+            "--optimizer",
+            "adam-invariant",
+            "--double",
+            "--steps",
+            "3",
+        ]);
+        assert!(said.contains("within the tolerance"), "{said}");
+    }
+    let refused = [
+        "train",
+        "--data",
+        "data.h5",
+        "--run",
+        "no",
+        "--optimizer",
+        "adam-invariant",
+    ];
+    assert!(run.ranks(1).fails(&refused).contains("made for --batch"));
+}
