@@ -145,7 +145,8 @@ impl Timeline {
     /// Seconds of this rank in a phase so far; on a GPU estimated from the steps that were timed.
     pub fn seconds(&self, phase: Phase) -> f64 {
         let sum = self.totals[phase as usize] + f64::from(self.of_step[phase as usize]);
-        sum * self.begun as f64 / (self.timed + 1) as f64
+        let under_way = u64::from(self.of_step.iter().any(|&seconds| seconds > 0.0));
+        sum * self.begun as f64 / (self.timed + under_way).max(1) as f64
     }
 
     fn times(&self) -> bool {
@@ -197,10 +198,11 @@ impl Timeline {
         };
         let mut lines = String::new();
         for bar in &trace.bars {
-            let (start, end) = (aligned(bar.start), aligned(bar.end));
+            // Whole microseconds: where bars end and begin at once, rounded decimals overlap, and viewers drop them.
+            let (start, end) = (aligned(bar.start).round(), aligned(bar.end).round());
             writeln!(
                 lines,
-                r#"{{"name":"{}","ph":"X","pid":0,"tid":{},"ts":{start:.1},"dur":{:.1},"args":{{"step":{}}}}},"#,
+                r#"{{"name":"{}","ph":"X","pid":0,"tid":{},"ts":{start:.0},"dur":{:.0},"args":{{"step":{}}}}},"#,
                 PHASES[bar.phase as usize].1,
                 comm.rank(),
                 end - start,

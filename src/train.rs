@@ -181,7 +181,6 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             if epoch_ended || progress.due {
                 trainer.check_ranks_agree(comm, step)?;
             }
-            trainer.timeline.lap(Phase::Rest);
         }
 
         let every = plan.settings.save_every;
@@ -189,6 +188,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             || progress.due
             || progress.step == stop_at
             || every.is_some_and(|every| progress.step.is_multiple_of(every));
+        if saves {
+            trainer.timeline.lap(Phase::Rest);
+        }
         if progress.due && !stopping {
             match evaluation(comm, &mut trainer, &valid, &plan)? {
                 None => stopping = true,
