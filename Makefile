@@ -1,5 +1,6 @@
 # make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
+# make mpich: set up, then the integration tests with MPICH, built apart from the rest.
 # make faults: set up, then kill and resume training KILLS times.
 SITE  ?= debian
 RANKS ?= 2
@@ -8,7 +9,7 @@ KILLS ?= 200
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test faults clean
+.PHONY: build demo test mpich faults clean
 
 build:
 	@. modules/$(SITE)
@@ -44,6 +45,13 @@ test:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --workspace
+
+# MPI says to the site file which library; rsmpi builds with MPICC, the tests start ranks with MPIRUN.
+mpich: export MPI := mpich
+mpich: export CARGO_TARGET_DIR := target/mpich
+mpich:
+	@. modules/$(SITE)
+	cargo test --release --locked --workspace --test '*'
 
 faults:
 	@. modules/$(SITE)

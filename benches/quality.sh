@@ -28,7 +28,7 @@ for name in ${RECIPES:-naive fixed sync}; do for seed in $seeds; do for ranks in
     rm -rf "$run" && mkdir -p "$run"
     # shellcheck disable=SC2086 # a recipe is many words
     mpirun -np "$ranks" "$bin/tfbind-mpi" train --data "$out/data.h5" --run "$run" --epochs "$epochs" --lr 0.002 \
-        --seed "$seed" --device cpu ${recipe[$name]} > "$run/train.txt"
+        --seed "$seed" --device cpu --threads 1 ${recipe[$name]} > "$run/train.txt"
     mpirun -np "$ranks" "$bin/tfbind-mpi" evaluate "$run" --device cpu > "$run/evaluation.txt"
     echo "$name,$ranks,$seed,$(sed -n 's/^steps //p' "$run/train.txt"),$(sed -n 's/^pr_auc //p' "$run/evaluation.txt")" \
         | tee -a "$table"

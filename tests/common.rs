@@ -1,6 +1,7 @@
 //! An end-to-end test in five lines: `let run = Run::new(); run.write_data(...); run.ranks(2).train(&[...])`.
 
 use std::{
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -17,10 +18,15 @@ pub struct Run {
     ranks: usize,
 }
 
-/// A program on N ranks. `scratch` is for Open MPI's own files: two jobs that share a folder there race when one is
-/// aborted while the other starts.
+/// What launchers call the number of a rank: Open MPI, MPICH, and what stands on PMIx.
+const RANKS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
+
+/// A program on N ranks, started by the launcher `MPIRUN`: it must be that of the library that the program is built
+/// with. `scratch` is for Open MPI's own files: two jobs that share a folder there race when one is aborted while the
+/// other starts.
 pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
-    let mut command = Command::new("mpirun");
+    let launcher = env::var_os("MPIRUN").unwrap_or("mpirun".into());
+    let mut command = Command::new(launcher);
     command.env("TMPDIR", scratch);
     command.args(["-np", &ranks.to_string(), program]);
     for (name, value) in [
@@ -35,6 +41,30 @@ pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
         command.env(name, value);
     }
     command
+}
+
+/// Processes in whose environment stands `variable`, as `NAME=value`, with the number of those that are ranks. A rank
+/// need not be a child of mpirun: MPICH starts a proxy between them.
+pub fn processes(variable: &str) -> Vec<(u32, Option<usize>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("processes are found in /proc") {
+        let name = entry.expect("/proc is read").file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Empty or gone for a process that has ended.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|&byte| byte == 0);
+        if variables.clone().all(|of| of != variable.as_bytes()) {
+            continue;
+        }
+        let rank = variables.find_map(|of| {
+            let (name, value) = std::str::from_utf8(of).ok()?.split_once('=')?;
+            RANKS.contains(&name).then(|| value.parse().ok())?
+        });
+        found.push((pid, rank));
+    }
+    found
 }
 
 impl Run {
@@ -53,6 +83,13 @@ impl Run {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The process of a rank of the job that mpirun started with this folder as its scratch.
+    pub fn process(&self, rank: usize) -> String {
+        let found = processes(&format!("TMPDIR={}", self.dir.path().display()));
+        let process = found.iter().find(|(_, of)| *of == Some(rank));
+        process.expect("the rank lives").0.to_string()
     }
 
     /// Windows of random bases and signal; positives around each CACGTG, some labels masked. `spoil` may change a

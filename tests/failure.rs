@@ -128,20 +128,8 @@ fn a_killed_rank_ends_the_job_and_the_last_checkpoint_stays_good() {
         assert!(!late, "no checkpoint after a minute: {}", said());
         thread::sleep(Duration::from_millis(50));
     }
-    let ranks = Command::new("pgrep")
-        .args(["-P", &job.id().to_string()])
-        .output()
-        .unwrap()
-        .stdout;
-    let ranks = String::from_utf8(ranks).unwrap();
-    let victim = ranks.lines().last().expect("mpirun has children");
-    assert!(
-        Command::new("kill")
-            .args(["-9", victim])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let kill = Command::new("kill").args(["-9", &run.process(1)]).status();
+    assert!(kill.unwrap().success());
     let killed = Instant::now();
     assert!(!job.wait().unwrap().success());
     assert!(
@@ -250,10 +238,11 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     run.ranks(2)
         .train("run", &["--batch", "4", "--epochs", "9", "--stop-at", "3"]);
     let before = run.last("run").sorted_tensors();
-    // A file may not grow over 2 MB, a checkpoint has 6: to the program it is a write that fails.
+    // A file may not grow over 5.1 MB, a checkpoint has 5.7: to the program it is a write that fails. The shared memory
+    // of MPICH is made of files too, of more than 4 MB.
     let error = limited(
         &run,
-        "trap '' XFSZ; ulimit -f 2000",
+        "trap '' XFSZ; ulimit -f 5000",
         &["train", "--run", "run", "--resume"],
     );
     assert!(error.contains("writing the checkpoint run/"), "{error}");

@@ -63,19 +63,6 @@ fn kill(signal: &str, process: &str) {
     assert!(status.unwrap().success());
 }
 
-/// Process of a rank, which mpirun starts in order.
-fn rank(job: &Child, rank: usize) -> String {
-    let parent = job.id().to_string();
-    let children = Command::new("pgrep")
-        .args(["-P", &parent])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(children.stdout).unwrap();
-    let mut pids: Vec<u32> = text.lines().map(|pid| pid.parse().unwrap()).collect();
-    pids.sort();
-    pids[rank].to_string()
-}
-
 /// mpirun forwards SIGUSR1 to the ranks; other signals go to the ranks themselves.
 #[test]
 fn a_signal_saves_and_ends_with_75_and_the_run_goes_on_as_if_nothing_had_been() {
@@ -141,7 +128,7 @@ fn a_rank_that_stands_still_is_named_and_the_job_ends() {
     run.write_data(64, |_, _| {});
     let mut job = start(&run, 3, "run", &["--epochs", "999"]);
     wait_for_steps(&run, "run", 3);
-    let (slow, stopped) = (rank(&job, 1), Instant::now());
+    let (slow, stopped) = (run.process(1), Instant::now());
     kill("-STOP", &slow);
     assert!(!job.wait().unwrap().success());
     let took = stopped.elapsed();

@@ -163,7 +163,7 @@ impl Reference {
             return ended(job);
         }
         let found = job.watch(tick, |job| {
-            let processes = job.processes()?;
+            let processes = job.processes();
             let ranks = processes.iter().filter(|of| of.rank.is_some()).count();
             let enough = victims == Victims::Everyone || ranks == job.ranks;
             Ok(enough.then_some(processes))

@@ -18,7 +18,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::common::{Run, mpirun};
+use crate::common::{self, Run, mpirun};
 
 /// A job that is still there so long after a kill hangs.
 pub const HANG: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ static JOBS: AtomicUsize = AtomicUsize::new(0);
 #[derive(Clone, Debug)]
 pub struct Process {
     pub pid: Pid,
-    /// None: mpirun, or the daemon that Open MPI starts beside a process without mpirun.
+    /// None: mpirun, MPICH's proxy under it, or the daemon that Open MPI starts beside a process without mpirun.
     pub rank: Option<usize>,
 }
 
@@ -90,33 +90,17 @@ impl Job {
     }
 
     /// Those that live now; mpirun first, so that who kills them in this order meets no rank born meanwhile.
-    pub fn processes(&self) -> Result<Vec<Process>> {
+    pub fn processes(&self) -> Vec<Process> {
         let mark = format!("{MARK}={}", self.mark);
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").context("/proc: processes are found there")? {
-            let name = entry?.file_name();
-            let pid = name.to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = pid.map(Pid::from_raw) else {
-                continue;
-            };
-            // Empty or gone for a process that has ended.
-            let environment = fs::read(format!("/proc/{}/environ", name.display()));
-            let environment = environment.unwrap_or_default();
-            let mut variables = environment.split(|&byte| byte == 0);
-            if variables.clone().all(|of| of != mark.as_bytes()) {
-                continue;
-            }
-            let rank = variables.find_map(|of| {
-                let (name, value) = std::str::from_utf8(of).ok()?.split_once('=')?;
-                let names = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
-                names.contains(&name).then(|| value.parse().ok())?
-            });
-            let alone = self.ranks == 1 && pid.as_raw() as u32 == self.child.id();
+        let found = common::processes(&mark).into_iter().map(|(pid, rank)| {
+            let alone = self.ranks == 1 && pid == self.child.id();
             let rank = if alone { Some(0) } else { rank };
-            found.push(Process { pid, rank });
-        }
+            let pid = Pid::from_raw(pid as i32);
+            Process { pid, rank }
+        });
+        let mut found: Vec<Process> = found.collect();
         found.sort_by_key(|process| process.rank);
-        Ok(found)
+        found
     }
 
     /// What `seen` finds at last; None if the job ends before.
@@ -155,7 +139,7 @@ impl Job {
         let mut hung = Vec::new();
         loop {
             let status = self.child.try_wait()?;
-            let found = self.processes()?;
+            let found = self.processes();
             let is_new = |of: &Process| known.iter().all(|known| known.pid != of.pid);
             let new: Vec<Process> = found.iter().filter(|&of| is_new(of)).cloned().collect();
             if everyone {
@@ -200,7 +184,8 @@ impl Job {
 /// Nothing that this program started outlives it.
 impl Drop for Job {
     fn drop(&mut self) {
-        while let Ok(left) = self.processes() {
+        loop {
+            let left = self.processes();
             if left.is_empty() {
                 break;
             }

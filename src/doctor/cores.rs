@@ -55,7 +55,10 @@ pub fn placement(nodes: &[Node]) -> Vec<Line> {
         && least < most
     {
         let found = format!("hosts run {least} to {most} ranks: the fullest sets the pace");
-        let advice = format!("give every host as many: mpirun --map-by ppr:{most}:node");
+        // MPICH takes Open MPI's --map-by ppr too, and passes over it in silence.
+        let advice = format!(
+            "give every host as many: mpirun --map-by ppr:{most}:node (MPICH: -ppn {most})"
+        );
         lines.push(Line::warn("cores", found, advice));
     }
     lines
@@ -138,7 +141,8 @@ pub fn beside_gpus(nodes: &[Node], on_gpu: impl Fn(usize) -> bool) -> Option<Lin
             "{}: a GPU, but one core for computing and for reading ahead",
             who(&short, &hosts)
         );
-        let advice = "mpirun --bind-to none, or --map-by ppr:<GPUs>:node:PE=<cores of a GPU>";
+        let advice =
+            "mpirun --bind-to none, or --map-by ppr:<GPUs>:node:PE=<cores of a GPU> (Open MPI)";
         Line::warn("cores", found, advice)
     })
 }

@@ -114,7 +114,7 @@ fn devices(computes: &[Compute], hosts: &[&str], choice: DeviceChoice) -> Vec<Li
         } else if different {
             "let every rank see all GPUs of its host: CUDA_VISIBLE_DEVICES alike for all, srun without --gpus-per-task"
         } else {
-            "start one rank a GPU: mpirun --map-by ppr:<GPUs of a host>:node, or ask for more GPUs"
+            "start one rank a GPU: mpirun --map-by ppr:<GPUs of a host>:node (MPICH: -ppn <GPUs of a host>), or ask for more GPUs"
         };
         lines.push(Line::fail(
             "device",

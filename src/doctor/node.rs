@@ -179,7 +179,7 @@ pub fn memory(nodes: &[Node]) -> Vec<Line> {
             None => Line::warn(
                 "/dev/shm",
                 "is not there",
-                "mount it, or mpirun may need --mca btl ^vader",
+                "mount it, or Open MPI may need --mca btl ^vader",
             ),
             Some((each, host, _)) => {
                 let found = format!("{} a rank free on {host}", bytes(each as f64));

@@ -157,9 +157,9 @@ impl Seen {
             )
         } else if known && times > SLOW {
             let advice = if self.hosts == 1 {
-                "shared memory is not used (container without ptrace or /dev/shm?): mpirun --mca btl vader,self, --bind-to core"
+                "shared memory is not used (container without ptrace or /dev/shm?): mpirun --bind-to core, with Open MPI --mca btl vader,self"
             } else {
-                "see that mpirun takes the fast network: ucx_info -d, --mca pml ucx; and one core for every rank"
+                "see that mpirun takes the fast network: ucx_info -d, with Open MPI --mca pml ucx; and one core for every rank"
             };
             Line::warn("allreduce", measured, advice)
         } else {
@@ -189,7 +189,7 @@ impl Seen {
             self.hosts
         );
         lines.push(if wire < SLOW_WIRE && !self.crowded {
-            let advice = "no faster than Ethernet: --mca pml ucx for InfiniBand, --mca btl_tcp_if_include for the right card";
+            let advice = "no faster than Ethernet: with Open MPI --mca pml ucx for InfiniBand, --mca btl_tcp_if_include for the right card";
             Line::warn("bandwidth", found, advice)
         } else {
             Line::ok("bandwidth", found)
