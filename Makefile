@@ -26,7 +26,7 @@ demo: build
 	    --peaks CTCF=$(DEMO)/genome/ctcf.narrowPeak --widen 25 --length 2048 \
 	    --valid sim9 --test sim10 --out $(DEMO)/data.h5
 	mpirun -np $(RANKS) $$train train --data $(DEMO)/data.h5 --run $(DEMO)/run \
-	    --epochs 12 --lr 0.002 --reverse-complement
+	    --batch 8 --epochs 12 --lr 0.002 --lr-scaling none --reverse-complement
 	mpirun -np $(RANKS) $$train predict $(DEMO)/run --half-window
 	$$prep export $(DEMO)/run/predictions_test.h5 --bigwig $(DEMO)/run/predictions.bigWig
 	mpirun -np $(RANKS) $$train evaluate $(DEMO)/run --motif $(DEMO)/genome/ctcf.pfm --motif-reach 25 \

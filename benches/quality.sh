@@ -3,9 +3,9 @@
 #   benches/quality.sh [SEEDS] [RANKS]    writes runs/quality, prints a table; results so far are kept and not redone
 #   naive   as scripts for Horovod do it: batch a rank, rate times ranks, no warm-up, stops after 3 epochs without a
 #           better mean of the ranks' own PR-AUCs, running statistics of rank 0
-#   fixed   the default: the same global batch and rate on any number of ranks, warm-up in steps, cosine decay, pooled
-#           PR-AUC, averaged running statistics
-#   sync    as fixed, with synchronised batch norm: to rounding the same run on any number of ranks
+#   fixed   the same global batch and rate on any number of ranks, warm-up in steps, cosine decay, pooled PR-AUC, running
+#           statistics averaged, but batch norm over each rank's windows alone: one window on 8 ranks
+#   sync    the default: as fixed, with batch norm over all ranks' windows: to rounding the same run on any number of ranks
 set -euo pipefail
 seeds=${1:-1 2 3} sizes=${2:-1 2 4 8} out=${OUT:-runs/quality} bin=${BIN:-target/release} epochs=${EPOCHS:-8}
 mkdir -p "$out"
@@ -17,7 +17,7 @@ if [ ! -e "$out/data.h5" ]; then
 fi
 declare -A recipe=(
     [naive]="--batch 8 --warmup 0 --schedule none --batch-norm rank0 --metric rank_mean_pr_auc --patience 3"
-    [fixed]="--global-batch 8"
+    [fixed]="--global-batch 8 --batch-norm rank"
     [sync]="--global-batch 8 --sync-bn"
 )
 table=$out/quality.csv

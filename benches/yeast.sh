@@ -24,7 +24,7 @@ for factor in Reb1 Abf1; do
         run=$out/$factor-$seed
         rm -rf "$run"
         mpirun -np "$ranks" $bin/tfbind-mpi train --data "$out/$factor.h5" --run "$run" --seed "$seed" \
-            --global-batch 8 --lr 0.002 --warmup 50 --epochs "${EPOCHS:-14}" --reverse-complement
+            --global-batch 8 --batch-norm rank --lr 0.002 --warmup 50 --epochs "${EPOCHS:-14}" --reverse-complement
         mpirun -np "$ranks" $bin/tfbind-mpi evaluate "$run" --data "$out/$factor-points.h5" --bin 100 \
             --motif "$data/motifs/JASPAR2018_CORE_fungi.txt#$factor" --motif-reach 0 | tee "$run/evaluation.txt"
     done

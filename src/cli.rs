@@ -66,13 +66,13 @@ pub struct VerifyArgs {
     /// Steps to compare
     #[arg(long, default_value_t = 5)]
     pub steps: u64,
-    /// Largest relative difference that passes [default: 1e-3; synchronised batch norm, where a rounding may turn a
-    /// ReLU, 5e-2; --double 1e-9]
+    /// Largest relative difference that passes [default: 1e-9; --single 1e-3, and 5e-2 with synchronised batch norm,
+    /// where a rounding may turn a ReLU]
     #[arg(long)]
     pub tolerance: Option<f64>,
-    /// Compute in double precision, where rounding cannot hide a mistake
+    /// Compute in single precision, as training does, in place of double, where rounding cannot hide a mistake
     #[arg(long)]
-    pub double: bool,
+    pub single: bool,
     /// The same as --batch-norm sync
     #[arg(long, conflicts_with = "batch_norm")]
     pub sync_bn: bool,

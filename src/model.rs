@@ -76,7 +76,7 @@ impl Arch {
                     );
                 }
                 ensure!(
-                    options.batch_norm == BatchNorm::Rank,
+                    matches!(options.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
                     "--batch-norm: the cnn has no batch norm"
                 );
                 cnn::cnn(path, io, options)

@@ -52,10 +52,10 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         ranks: comm.size(),
         windows: &windows,
         device,
-        kind: if args.double {
-            Kind::Double
-        } else {
+        kind: if args.single {
             Kind::Float
+        } else {
+            Kind::Double
         },
     };
     let mut own = make.trainer(comm, batch_norm, transport)?;
@@ -116,10 +116,10 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         comm.barrier();
     }
     own.finish()?;
-    let tolerance = args.tolerance.unwrap_or(match (args.double, batch_norm) {
-        (true, _) => 1e-9,
-        (false, BatchNorm::Sync) => 5e-2,
-        (false, _) => 1e-3,
+    let tolerance = args.tolerance.unwrap_or(match (args.single, batch_norm) {
+        (false, _) => 1e-9,
+        (true, BatchNorm::Sync) => 5e-2,
+        (true, _) => 1e-3,
     });
     let passes = decide(comm, || worst <= tolerance);
     if comm.rank() == 0 {

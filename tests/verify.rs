@@ -20,15 +20,15 @@ fn ranks_equal_one_process_also_where_some_have_no_rows() {
     ];
     for ranks in [1, 2, 4] {
         for mode in [
-            &[][..],
-            &["--double"],
-            &["--double", "--sync-bn"],
-            &["--double", "--accumulate", "2"],
+            &["--single", "--batch-norm", "rank"][..],
+            &["--batch-norm", "rank"],
+            &["--sync-bn"],
+            &["--accumulate", "2"],
         ] {
             let said = run.ranks(ranks).ok(&[&plan[..], mode].concat());
             let last = said.lines().last().unwrap();
             let largest = last.strip_prefix("max relative difference ").unwrap();
-            let limit = if mode.is_empty() { 1e-5 } else { 1e-9 };
+            let limit = if mode[0] == "--single" { 1e-5 } else { 1e-9 };
             assert!(
                 largest.parse::<f64>().unwrap() < limit,
                 "{ranks} {mode:?}: {said}"
@@ -66,7 +66,9 @@ fn sync_batch_norm_gives_the_losses_of_the_large_batch_on_one_rank() {
             assert!((a - b).abs() < 1e-3 * a, "{ranks} ranks: {a} and {b}");
         }
     }
-    let own = run.ranks(2).train("own", &plan);
+    let own = run
+        .ranks(2)
+        .train("own", &[&plan[..], &["--batch-norm", "rank"]].concat());
     assert!(own.contains("batch norm rank"));
     let apart = |(a, b): (&f64, f64)| (a - b).abs() > 1e-2 * a;
     let (one, own) = (run.losses("one"), run.losses("own"));
@@ -138,7 +140,6 @@ fn invariant_adam_is_adam_on_one_rank_and_the_same_on_many() {
             accumulate,
             "--optimizer",
             "adam-invariant",
-            "--double",
             "--steps",
             "3",
         ]);
