@@ -88,7 +88,9 @@ impl Cut {
         let mean = sums.narrow(0, 0, channels) / count;
         let var = (sums.narrow(0, channels, channels) / count - mean.square()).clamp_min(0.0);
         let unbiased = &var * (count / (count - 1.0).max(1.0));
-        for (running, new) in [(running_mean, &mean), (running_var, &unbiased)] {
+        // At the end of an epoch a micro-batch may be empty on all ranks.
+        let seen = [(running_mean, &mean), (running_var, &unbiased)];
+        for (running, new) in seen.into_iter().filter(|_| count > 0.0) {
             let mut running = running.shallow_clone();
             running *= 1.0 - BN_MOMENTUM;
             running += new.to_kind(x.kind()) * BN_MOMENTUM;
