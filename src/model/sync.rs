@@ -1,8 +1,9 @@
 //! Batch norm over all ranks: statistics of the whole step's micro-batches, exactly as if one rank had them all.
 //!
 //! tch has no autograd function of one's own, and the gradient through shared statistics needs a sum over ranks in the
-//! middle of backward. So the graph is cut at every batch norm: its output is a new leaf, and backward runs from cut
-//! to cut. A cut sums 2C + 1 numbers going forward and 2C going backward, in double precision.
+//! middle of backward. So the graph is cut before and after every batch norm, where new leaves begin. In between libtorch
+//! normalises with the shared statistics as if these were constants; backward runs from cut to cut, and the gradient
+//! through the statistics is added. A batch norm sums 2C + 1 numbers going forward and 2C going backward, in double precision.
 
 use tch::{Kind, Tensor, no_grad};
 
@@ -13,14 +14,18 @@ pub type SumOverRanks<'a> = &'a dyn Fn(&mut Tensor);
 
 /// One batch norm of a forward pass.
 struct Cut {
+    /// [B, C, L], [C], [C]: each as it is before the cut, and the leaf that stands for it and takes the gradient of
+    /// this micro-batch alone.
     input: Tensor,
-    /// (x - mean) / deviation [B, C, L]
-    normal: Tensor,
-    /// 1 / deviation [1, C, 1]
-    scale: Tensor,
     weight: Tensor,
     bias: Tensor,
+    leaves: [Tensor; 3],
+    /// With the graph between the cuts, and the leaf after it.
+    normal: Tensor,
     output: Tensor,
+    /// Of all ranks [C].
+    mean: Tensor,
+    var: Tensor,
     /// B * L of all ranks.
     count: f64,
 }
@@ -37,7 +42,7 @@ impl Graph {
     ) -> (Tensor, Tensor) {
         let mut cuts = Vec::new();
         let logits = self.run(x, |op, x| {
-            let cut = no_grad(|| Cut::forward(op, x, sum));
+            let cut = Cut::new(op, x, sum);
             let output = cut.output.shallow_clone();
             cuts.push(cut);
             output
@@ -49,11 +54,12 @@ impl Graph {
             loss.backward();
         }
         while let Some(cut) = cuts.pop() {
-            let gradient = no_grad(|| cut.backward(sum));
+            if !empty {
+                backward_from(&cut.normal, &cut.output.grad());
+            }
+            let gradient = no_grad(|| cut.gradient(sum));
             if !empty && cut.input.requires_grad() {
-                // The gradient of this product with respect to the input is `gradient`.
-                let product = cut.input * gradient;
-                product.sum(product.kind()).backward();
+                backward_from(&cut.input, &gradient);
             }
         }
         (loss, valid)
@@ -61,7 +67,7 @@ impl Graph {
 }
 
 impl Cut {
-    fn forward(op: &Op, x: &Tensor, sum: SumOverRanks) -> Self {
+    fn new(op: &Op, x: &Tensor, sum: SumOverRanks) -> Self {
         let Op::BatchNorm {
             weight,
             bias,
@@ -71,64 +77,92 @@ impl Cut {
         else {
             unreachable!("only batch norm is normalised")
         };
-        let channels = weight.size()[0];
-        let own = (x.size()[0] * x.size()[2]) as f64;
-        // Sum, sum of squares and count; squares in double, where mean^2 can be taken off again without loss.
-        let mut sums = Tensor::zeros([2 * channels + 1], (Kind::Double, x.device()));
-        if own > 0.0 {
-            let (var, mean) = x.var_mean_dim(&[0i64, 2][..], false, false);
-            let (var, mean) = (var.to_kind(Kind::Double), mean.to_kind(Kind::Double));
-            sums.narrow(0, 0, channels).copy_(&(&mean * own));
-            let squares = (var + mean.square()) * own;
-            sums.narrow(0, channels, channels).copy_(&squares);
-            let _ = sums.narrow(0, 2 * channels, 1).fill_(own);
-        }
-        sum(&mut sums);
-        let count = sums.double_value(&[2 * channels]);
-        let mean = sums.narrow(0, 0, channels) / count;
-        let var = (sums.narrow(0, channels, channels) / count - mean.square()).clamp_min(0.0);
-        let unbiased = &var * (count / (count - 1.0).max(1.0));
-        // At the end of an epoch a micro-batch may be empty on all ranks.
-        let seen = [(running_mean, &mean), (running_var, &unbiased)];
-        for (running, new) in seen.into_iter().filter(|_| count > 0.0) {
-            let mut running = running.shallow_clone();
-            running *= 1.0 - BN_MOMENTUM;
-            running += new.to_kind(x.kind()) * BN_MOMENTUM;
-        }
-        let wide = |of: &Tensor| of.to_kind(x.kind()).view([1, channels, 1]);
-        let scale = wide(&(var + BN_EPS).rsqrt());
-        let normal = (x - wide(&mean)) * &scale;
-        let output = (&normal * wide(weight) + wide(bias)).set_requires_grad(true);
+        let (mean, var, count) = no_grad(|| statistics(x, [running_mean, running_var], sum));
+        let leaf = |of: &Tensor| of.detach().set_requires_grad(true);
+        let leaves = [x, weight, bias].map(leaf);
+        let normal = normalise(&leaves[0], &leaves[1], &leaves[2], &mean, &var);
         Self {
             input: x.shallow_clone(),
-            normal,
-            scale,
             weight: weight.shallow_clone(),
             bias: bias.shallow_clone(),
-            output,
+            leaves,
+            output: leaf(&normal),
+            normal,
+            mean,
+            var,
             count,
         }
     }
-
     /// Adds the gradients of weight and bias of this rank's rows; returns that of the input.
-    fn backward(&self, sum: SumOverRanks) -> Tensor {
-        let channels = self.weight.size()[0];
-        let gradient = self.output.grad();
-        let gradient = match gradient.defined() {
-            true => gradient,
-            false => self.output.zeros_like(),
-        };
-        let total = |of: &Tensor| of.sum_dim_intlist(&[0i64, 2][..], false, Kind::Double);
-        let own = [total(&gradient), total(&(&gradient * &self.normal))];
-        for (parameter, of_rows) in [(&self.bias, &own[0]), (&self.weight, &own[1])] {
-            let mut sums = parameter.grad();
-            sums += of_rows.to_kind(gradient.kind());
+    fn gradient(&self, sum: SumOverRanks) -> Tensor {
+        let gradients = self.leaves.each_ref().map(|leaf| match leaf.grad() {
+            gradient if gradient.defined() => gradient,
+            _ => leaf.zeros_like(),
+        });
+        let [input, sum_gx, sum_g] = &gradients;
+        // With constant statistics these are the sums of g and of g (x - mean) / deviation over rows and positions.
+        for (parameter, own) in [(&self.bias, sum_g), (&self.weight, sum_gx)] {
+            let mut gradient = parameter.grad();
+            gradient += own;
         }
-        let mut sums = Tensor::cat(&own, 0);
+        let mut sums = Tensor::cat(&[sum_g, sum_gx], 0).to_kind(Kind::Double);
         sum(&mut sums);
-        let means = (sums / self.count).to_kind(gradient.kind());
-        let wide = |from: i64| means.narrow(0, from, channels).view([1, channels, 1]);
-        let along = self.weight.view([1, channels, 1]) * &self.scale;
-        along * (gradient - wide(0) - &self.normal * wide(channels))
+        let means = (sums / self.count).to_kind(input.kind());
+        let channels = self.weight.size()[0];
+        // What the statistics add is itself a normalised x: -scale (mean g + (x - mean) / deviation * mean gx).
+        let scale = -&self.weight * (&self.var + BN_EPS).rsqrt();
+        let through_mean = &scale * means.narrow(0, 0, channels);
+        let through_var = &scale * means.narrow(0, channels, channels);
+        let x = self.leaves[0].detach();
+        input + normalise(&x, &through_var, &through_mean, &self.mean, &self.var)
     }
+}
+
+/// Mean and variance of x [B, C, L] over all ranks [C], which the running ones follow, and over how many numbers.
+fn statistics(x: &Tensor, running: [&Tensor; 2], sum: SumOverRanks) -> (Tensor, Tensor, f64) {
+    let channels = x.size()[1];
+    let own = (x.size()[0] * x.size()[2]) as f64;
+    // Sum, sum of squares and count; squares in double, where mean^2 can be taken off again without loss.
+    let mut sums = Tensor::zeros([2 * channels + 1], (Kind::Double, x.device()));
+    if own > 0.0 {
+        let (mean, var) = x.batch_norm_update_stats(None::<&Tensor>, None, 0.0);
+        let (mean, var) = (mean.to_kind(Kind::Double), var.to_kind(Kind::Double));
+        sums.narrow(0, 0, channels).copy_(&(&mean * own));
+        let squares = (var + mean.square()) * own;
+        sums.narrow(0, channels, channels).copy_(&squares);
+        let _ = sums.narrow(0, 2 * channels, 1).fill_(own);
+    }
+    sum(&mut sums);
+    let count = sums.double_value(&[2 * channels]);
+    let mean = sums.narrow(0, 0, channels) / count;
+    let var = (sums.narrow(0, channels, channels) / count - mean.square()).clamp_min(0.0);
+    let unbiased = &var * (count / (count - 1.0).max(1.0));
+    // At the end of an epoch a micro-batch may be empty on all ranks.
+    let seen = running.into_iter().zip([&mean, &unbiased]);
+    for (running, new) in seen.filter(|_| count > 0.0) {
+        let mut running = running.shallow_clone();
+        running *= 1.0 - BN_MOMENTUM;
+        running += new.to_kind(x.kind()) * BN_MOMENTUM;
+    }
+    (mean.to_kind(x.kind()), var.to_kind(x.kind()), count)
+}
+
+/// weight (x - mean) / deviation + bias
+fn normalise(x: &Tensor, weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor) -> Tensor {
+    let (weight, bias) = (Some(weight), Some(bias));
+    x.batch_norm(
+        weight,
+        bias,
+        Some(mean),
+        Some(var),
+        false,
+        0.0,
+        BN_EPS,
+        true,
+    )
+}
+
+/// Backward from a tensor whose gradient is known: it is that of this product.
+fn backward_from(x: &Tensor, gradient: &Tensor) {
+    x.flatten(0, -1).dot(&gradient.flatten(0, -1)).backward();
 }
