@@ -1,4 +1,5 @@
-//! Lets the binary find libtorch without LD_LIBRARY_PATH, and keeps the CUDA half of a CUDA build linked in.
+//! Lets the binary find libtorch without LD_LIBRARY_PATH, keeps the CUDA half of a CUDA build linked in, and compiles
+//! what tch leaves out of libtorch.
 
 use std::{
     env, fs,
@@ -29,6 +30,59 @@ fn main() {
         println!("cargo:rustc-link-arg=-L{}", lib.display());
         println!("cargo:rustc-link-arg=-ltorch_cuda");
     }
+    let include = env::var_os("LIBTORCH_INCLUDE").map_or_else(
+        || lib.join("../include"),
+        |root| PathBuf::from(root).join("include"),
+    );
+    shims(&include, &lib);
+}
+
+/// aten.cpp becomes part of the program; cuda.cpp a library that the program carries within it, empty where the CUDA
+/// runtime's headers are missing: a program that was built so says it when a GPU asks for that library.
+fn shims(include: &Path, lib: &Path) {
+    for file in ["src/gpu/aten.cpp", "src/gpu/cuda.cpp"] {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let compiler = || {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++17").warnings(false).flag("-w");
+        build.include(include).pic(true).opt_level(2);
+        build
+    };
+    compiler().file("src/gpu/aten.cpp").compile("tfbind_aten");
+
+    let carried = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("cuda.so");
+    let Some(headers) = cuda_headers(lib) else {
+        fs::write(&carried, []).expect("OUT_DIR can be written");
+        return;
+    };
+    let mut command = compiler().get_compiler().to_command();
+    command.arg("-I").arg(headers);
+    // Wheels lack the header that says how their CMake was configured.
+    command.arg("-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE");
+    command.args(["-shared", "-s", "src/gpu/cuda.cpp", "-o"]);
+    let done = command.arg(&carried).status();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "src/gpu/cuda.cpp does not compile: {command:?}"
+    );
+}
+
+/// Of a CUDA toolkit, or of the wheel nvidia-cuda-runtime beside libtorch's.
+fn cuda_headers(lib: &Path) -> Option<PathBuf> {
+    let mut places = Vec::new();
+    for name in ["CUDA_HOME", "CUDA_PATH"] {
+        println!("cargo:rerun-if-env-changed={name}");
+        places.extend(env::var_os(name).map(PathBuf::from));
+    }
+    places.push(lib.join("../../nvidia/cu13"));
+    places.push("/usr/local/cuda".into());
+    let includes = places.into_iter().map(|place| place.join("include"));
+    let found = includes.map(|place| place.join("cuda_runtime_api.h"));
+    found
+        .inspect(|header| println!("cargo:rerun-if-changed={}", header.display()))
+        .find(|header| header.exists())
+        .and_then(|header| header.parent().map(Path::to_path_buf))
 }
 
 /// The libtorch that is linked, for `doctor` to compare with the one that is loaded.

@@ -1,13 +1,17 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
-use std::path::Path;
+use std::{ops::Range, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use tfbind_prep::schema::{Counts, DataFile, Header, Locus, Split, Task};
 
-use crate::{model::Io, sampler::SplitMix};
+use crate::{
+    feed::{Form, Resident},
+    model::Io,
+    sampler::SplitMix,
+};
 
 /// What one row of a batch is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Rows {
     pub signal: Vec<f16>,
     /// [B, T, M]
     pub label: Vec<i8>,
+    /// Where the rows lie if not here, which is on the device.
+    pub resident: Option<Arc<Resident>>,
 }
 
 pub struct Windows {
@@ -128,6 +134,20 @@ impl Windows {
             signal.clear();
             label.clear();
         }
+        Ok(rows)
+    }
+
+    /// Rows as they are in the file, margins included, without the marks of soft-masked bases.
+    pub fn read_whole(&self, range: Range<usize>) -> Result<Rows> {
+        let mut rows = Rows::default();
+        for row in range {
+            rows.draws.push(Draw::from(row as u32));
+            let Rows {
+                seq, signal, label, ..
+            } = &mut rows;
+            self.split.read_into(row, seq, signal, label)?;
+        }
+        rows.seq.iter_mut().for_each(|base| *base &= 0x7f);
         Ok(rows)
     }
 
@@ -201,27 +221,12 @@ impl Rows {
 
     /// One-hot bases and signal tracks on the device: [B, 4 + S, L]. N is zero in all four.
     pub fn input(&self, io: Io, device: Device) -> Tensor {
-        let batch = self.len() as i64;
-        let seq = Tensor::from_slice(&self.seq)
-            .view([batch, 1, io.length])
-            .to_device(device);
-        let bases = Tensor::arange(4, (Kind::Uint8, device)).view([1, 4, 1]);
-        let one_hot = seq.eq_tensor(&bases).to_kind(Kind::Float);
-        if io.channels == 4 {
-            return one_hot;
-        }
-        let signal = Tensor::from_slice(&self.signal)
-            .view([batch, io.channels - 4, io.length])
-            .to_device(device);
-        Tensor::cat(&[one_hot, signal.to_kind(Kind::Float)], 1)
+        Form::plain(io).input(&self.compact(&self.send(io, device)))
     }
 
     /// Labels on the device: [B, T, M], 0, 1 or -1.
     pub fn labels(&self, io: Io, device: Device) -> Tensor {
-        let labels = if io.per_base { io.length } else { 1 };
-        Tensor::from_slice(&self.label)
-            .view([self.len() as i64, io.targets, labels])
-            .to_device(device)
+        self.compact(&self.send(io, device)).label
     }
 
     pub fn extend(&mut self, other: Rows) {
@@ -243,6 +248,7 @@ impl Rows {
             seq: part(&self.seq, i, rows),
             signal: part(&self.signal, i, rows),
             label: part(&self.label, i, rows),
+            resident: self.resident.clone(),
         }
     }
 }

@@ -5,7 +5,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
 
-use crate::comm::{Comm, gather_lines};
+use crate::{
+    comm::{Comm, gather_lines},
+    gpu,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +44,9 @@ pub fn pick(
 
 /// Picks the device, shares the host's cores among its ranks, and prints rank -> host -> device.
 pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> Result<Device> {
+    if choice != DeviceChoice::Cpu {
+        gpu::load()?;
+    }
     let gpus = Cuda::device_count().max(0) as usize;
     let device = pick(choice, gpus, comm.local_rank(), comm.local_size())?;
     let threads = match threads {

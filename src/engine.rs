@@ -1,14 +1,16 @@
 //! The narrow door between the training loop and what computes.
 
 mod libtorch;
+mod replay;
 
-use anyhow::Result;
-use tch::{Device, Kind, nn::VarStore};
+use anyhow::{Result, ensure};
+use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
 use libtorch::Libtorch;
 pub use libtorch::masked_loss;
 
 use crate::{
+    compute::Compute,
     data::Rows,
     flat::FlatTensors,
     model::{Arch, Io, Options, SumOverRanks},
@@ -24,8 +26,38 @@ pub trait Engine {
         timeline: &mut Timeline,
         sum: SumOverRanks,
     ) -> Result<(f64, f64)>;
+    /// As `gradients`, but adds the sum and the number to the first two of `sums` [2..] f64, which lie where the model
+    /// computes: the host need not wait for them.
+    fn launch(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+        sums: &Tensor,
+    ) -> Result<()> {
+        let (loss, valid) = self.gradients(rows, timeline, sum)?;
+        add_to(sums, &Tensor::from_slice(&[loss, valid]));
+        Ok(())
+    }
+    /// Computes in another form from now on; an error where the engine has but one.
+    fn compute_as(&mut self, compute: &Compute, _: &FlatTensors) -> Result<()> {
+        let plain = Compute {
+            look_every: compute.look_every,
+            ..Compute::PLAIN
+        };
+        ensure!(
+            *compute == plain,
+            "this engine computes in f32 and its own layout: --precision, --layout, --replay and --feed are libtorch's"
+        );
+        Ok(())
+    }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;
+}
+
+fn add_to(sums: &Tensor, numbers: &Tensor) {
+    let mut first = sums.narrow(0, 0, numbers.numel() as i64);
+    no_grad(|| first += numbers.to_device(sums.device()));
 }
 
 /// A model ready to run: what computes, and the flat tensors its weights live in.
@@ -65,15 +97,14 @@ impl Net {
         }
         store.set_kind(kind);
         let flat = FlatTensors::new(&store);
-        let engine = Libtorch {
-            model,
-            io,
-            device,
-            kind,
-        };
+        let engine = Libtorch::new(model, io, device, kind);
         Ok(Self {
             engine: Box::new(engine),
             flat,
         })
+    }
+
+    pub fn compute_as(&mut self, compute: &Compute) -> Result<()> {
+        self.engine.compute_as(compute, &self.flat)
     }
 }

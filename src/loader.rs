@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         mpsc::{Receiver, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{
     data::{Augment, Draw, Rows, Windows},
+    feed::{Filling, Resident},
     plan::Plan,
     sampler::{Position, Sampler},
 };
@@ -24,17 +25,36 @@ pub struct Loader {
     batches: Option<Receiver<Result<Rows>>>,
     reader: Option<JoinHandle<()>>,
     pub waited: Duration,
+    /// Ends when the loader does.
+    _filling: Option<Filling>,
 }
+
+/// Rows that may come to lie on the device while the loader runs.
+type Place = Option<Arc<OnceLock<Result<Arc<Resident>, String>>>>;
 
 impl Loader {
     pub fn start(
         windows: Arc<Windows>,
         batches: impl Iterator<Item = Vec<Draw>> + Send + 'static,
     ) -> Result<Self> {
+        Self::start_beside(windows, batches, None)
+    }
+
+    /// With `filling`, rows are read until they lie on the device.
+    fn start_beside(
+        windows: Arc<Windows>,
+        batches: impl Iterator<Item = Vec<Draw>> + Send + 'static,
+        filling: Option<Filling>,
+    ) -> Result<Self> {
+        let place: Place = filling.as_ref().map(Filling::place);
         let (send, receive) = sync_channel(AHEAD);
         let read = move || {
             for draws in batches {
-                let rows = windows.read(&draws);
+                let rows = match place.as_ref().and_then(|place| place.get()) {
+                    None => windows.read(&draws),
+                    Some(Ok(resident)) => Ok(Rows::drawn(draws, resident.clone())),
+                    Some(Err(text)) => Err(anyhow!("the windows do not get onto the GPU: {text}")),
+                };
                 let failed = rows.is_err();
                 // The loop may have ended early: nobody listens any more.
                 if send.send(rows).is_err() || failed {
@@ -50,6 +70,7 @@ impl Loader {
             batches: Some(receive),
             reader: Some(reader),
             waited: Duration::ZERO,
+            _filling: filling,
         })
     }
 
@@ -59,6 +80,7 @@ impl Loader {
         windows: Arc<Windows>,
         (rank, size): (usize, usize),
         from: Position,
+        filling: Option<Filling>,
     ) -> Result<Self> {
         let (seed, rows) = (plan.seed, windows.num_rows());
         let sampler = Sampler::new(seed, rows, plan.global_batch, (rank, size), from);
@@ -77,7 +99,7 @@ impl Loader {
             };
             (0..accumulate).map(micro).collect::<Vec<_>>()
         });
-        Self::start(windows, batches)
+        Self::start_beside(windows, batches, filling)
     }
 
     /// The next batch; to ask for more than were ordered is an error.

@@ -9,11 +9,13 @@ use tfbind_mpi::{
     cli::{Cli, Command, ModelsArgs},
     doctor, evaluate,
     job::on_all_ranks,
+    malloc,
     model::{Arch, Io, Options},
     predict, report, stop, train, verify,
 };
 
 fn main() -> ExitCode {
+    malloc::keep_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {

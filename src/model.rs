@@ -7,7 +7,7 @@ mod graph;
 mod sync;
 mod unet;
 
-pub use graph::{Activation, Graph};
+pub use graph::{Activation, Graph, Layout, Twin};
 pub use sync::SumOverRanks;
 
 use anyhow::{Result, bail, ensure};

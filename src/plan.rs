@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     comm::TransportChoice,
+    compute::{Feed, LayoutChoice, Precision, Replay},
     device::DeviceChoice,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
@@ -143,6 +144,17 @@ settings! {
     device: DeviceChoice,
     /// CPU threads of a rank [default: its share of the host's cores]
     threads: usize,
+    /// Precision of libtorch's convolutions [default: f32 on a CPU, tf32 on a GPU that has it]
+    precision: Precision,
+    /// How libtorch's tensors lie [default: auto]
+    layout: LayoutChoice,
+    /// Record the work of a micro-batch on a GPU and launch it whole (CUDA graph) [default: auto]
+    replay: Replay,
+    /// Where the training windows lie [default: auto]
+    feed: Feed,
+    /// Steps between two looks of the host at loss and gradient norm; adam only. What is not finite is found later, but
+    /// changes nothing meanwhile [default: 16 on a GPU, 1 on a CPU]
+    look_every: u64,
     /// How gradients travel [default: auto]
     transport: TransportChoice,
     /// When a loss or gradient is not finite [default: stop]

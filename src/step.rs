@@ -1,8 +1,12 @@
 //! One step of data-parallel training in its parts: the gradients of this rank's rows, their sum over all ranks, the
 //! update. The training loop and `verify` are made of these.
 
+mod ahead;
+
+pub use ahead::{Outcome, steps_ahead};
+
 use anyhow::{Result, ensure};
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use crate::{
     comm::{Comm, Transport},
@@ -24,6 +28,12 @@ pub struct Trainer {
     /// Running statistics before the step.
     before: Tensor,
     squares: Option<Squares>,
+    /// Where the host does not look at every step.
+    ahead: Option<ahead::Ahead>,
+    /// Loss and labels of this rank in the step under way.
+    own: (f64, f64),
+    /// Of the steps that nobody has asked about yet.
+    outcomes: Vec<Outcome>,
 }
 
 /// The squared mean gradients of micro-batches, for the Adam that is invariant to their number.
@@ -67,10 +77,23 @@ impl Trainer {
             },
             before: buffers.copy(),
             squares,
+            ahead: None,
+            own: (0.0, 0.0),
+            outcomes: Vec::new(),
             net,
             optimizer,
             timeline,
         }
+    }
+
+    /// The host looks at the loss every so many steps; on a GPU Adam decides there what it leaves out, even if that is
+    /// every step.
+    pub fn looking_every(mut self, steps: u64) -> Self {
+        let on_gpu = self.net.flat.parameters.device() != Device::Cpu;
+        if self.optimizer.can_run_ahead() && (steps > 1 || on_gpu) {
+            self.ahead = Some(ahead::Ahead::new(&self.net.flat.parameters));
+        }
+        self
     }
 
     pub fn begin(&mut self, step: u64) {
@@ -86,12 +109,7 @@ impl Trainer {
     /// Adds the gradients of a micro-batch of this rank; returns its loss sum and number of valid labels.
     pub fn add(&mut self, comm: &dyn Comm, rows: &Rows) -> Result<(f64, f64)> {
         let transport = &self.transport;
-        let sum = |values: &mut Tensor| {
-            if comm.size() > 1 {
-                let summed = transport.sum_doubles(comm, values);
-                summed.expect("statistics are summed as gradients are");
-            }
-        };
+        let sum = |values: &mut Tensor| transport.sum_statistics(comm, values);
         let engine = &mut self.net.engine;
         let (loss, labels) = engine.gradients(rows, &mut self.timeline, &sum)?;
         if let Some(squares) = self.squares.as_mut().filter(|_| labels > 0.0) {

@@ -1,6 +1,6 @@
 //! The training loop: the only one, for every model, device and number of ranks.
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -8,21 +8,23 @@ use crate::{
     checkpoint::{self, Checkpoint, Header, Progress},
     cli::TrainArgs,
     comm::{Comm, Transport, decide},
-    data::Windows,
+    compute::{Compute, Facts, Typed},
+    data::{Rows, Windows},
     device,
     engine::Net,
     evaluate,
+    feed::{Filling, Resident},
     job::RESUMABLE,
     loader::Loader,
     metrics::Metrics,
     model::BatchNorm,
     nonfinite::{self, NonFinite},
-    optim::Optimizer,
+    optim::{Optimizer, Rule},
     plan::{Metric, Plan, Settings, read_settings},
     report::{Log, StepLine},
     resume::{BEST, LAST, keep, resume, shared_settings, sweep},
     sampler::Sampler,
-    step::Trainer,
+    step::{Outcome, Trainer, steps_ahead},
     stop,
     timeline::{Phase, Timeline},
 };
@@ -44,7 +46,17 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let io = windows.io();
     let prior = Some(windows.positive_share());
-    let net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
+    let compute = Compute::choose(
+        Typed::from(&plan.settings),
+        Facts {
+            synced: plan.options.batch_norm == BatchNorm::Sync,
+            adam: plan.optimizer == Rule::Adam,
+            data_bytes: Resident::bytes(&windows),
+            ..Facts::of(device)?
+        },
+    )?;
+    let mut net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
+    net.compute_as(&compute)?;
     let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
         .over_batches(comm.size() * plan.accumulate);
     let mut header = Header {
@@ -65,17 +77,23 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let (batch_norm, way) = (plan.options.batch_norm, transport.name());
-    let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline);
+    let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline)
+        .looking_every(compute.look_every);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &way, rows, &progress)?;
+    let mut log = Log::open(comm, &args.run, &plan, &compute.line(), &way, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
-    let mut loader = Loader::of_training(&plan, windows.clone(), place, progress.position())?;
+    let filling = compute.resident.then(|| Filling::start(windows.clone(), device));
+    let filling = filling.transpose()?;
+    let from = progress.position();
+    let mut loader = Loader::of_training(&plan, windows.clone(), place, from, filling)?;
     let (began, seconds_before) = (Instant::now(), progress.training_seconds);
     let seconds = || seconds_before + began.elapsed().as_secs_f64();
     let stop_at = plan.settings.stop_at.unwrap_or(u64::MAX);
     let (mut skips_in_a_row, mut stopping) = (0, false);
+    // Rows of steps that have to be done again.
+    let mut again = VecDeque::new();
 
     let save = |trainer: &mut Trainer, header: &mut Header, progress: &Progress| -> Result<()> {
         header.progress = progress.clone();
@@ -98,35 +116,41 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
             if progress.finished || progress.epoch >= plan.epochs || progress.step >= stop_at {
                 break;
             }
-            let step = progress.step + 1;
-            comm.note("the gradients", step);
-            trainer.begin(step);
-            let (mut loss, mut labels, mut held) = (0.0, 0.0, Vec::new());
-            for _ in 0..plan.accumulate {
-                let mut micro_batch = || -> Result<()> {
-                    let rows = loader.next_rows()?;
-                    trainer.timeline.lap(Phase::Data);
-                    let (of_loss, valid) = trainer.add(comm, &rows)?;
-                    (loss, labels) = (loss + of_loss, labels + valid);
-                    held.push(rows);
-                    Ok(())
-                };
-                micro_batch().with_context(|| format!("step {step}"))?;
+            let left = rows - progress.done;
+            let bounds = [plan.settings.eval_every, plan.settings.save_every];
+            let (batch, most) = (plan.global_batch, compute.look_every);
+            let burst = steps_ahead(most, progress.step, left, batch, bounds, stop_at);
+            let mut launched = VecDeque::new();
+            for ahead in 0..burst {
+                let step = progress.step + ahead + 1;
+                comm.note("the gradients", step);
+                trainer.begin(step);
+                let mut held: Vec<Rows> = again.pop_front().unwrap_or_default();
+                let mut known = std::mem::take(&mut held).into_iter();
+                for _ in 0..plan.accumulate {
+                    let mut micro_batch = || -> Result<()> {
+                        let rows = known.next().map_or_else(|| loader.next_rows(), Ok)?;
+                        trainer.timeline.lap(Phase::Data);
+                        trainer.launch(comm, &rows)?;
+                        held.push(rows);
+                        Ok(())
+                    };
+                    micro_batch().with_context(|| format!("step {step}"))?;
+                }
+                let done = progress.done + ahead as usize * plan.global_batch;
+                let epochs_done = progress.epoch as f64 + done as f64 / rows as f64;
+                let rate = plan.schedule.rate(step - 1, epochs_done);
+                let (asked, clip_norm) = (stop::requested(), plan.settings.clip_norm);
+                trainer.complete(comm, asked, clip_norm, rate, step)?;
+                launched.push_back((held, rate));
             }
-            let mut sums = [loss, labels, f64::from(u8::from(stop::requested()))];
-            comm.sum_f64(&mut sums);
-            trainer.timeline.lap(Phase::Wait);
-            trainer.sum_over_ranks(comm)?;
-            let [loss, labels, asked] = sums;
-            stopping = asked > 0.0;
-
-            let epochs_done = progress.epoch as f64 + progress.done as f64 / rows as f64;
-            let rate = plan.schedule.rate(progress.step, epochs_done);
-            let mut skipped = false;
-            if labels > 0.0 {
-                let norm = trainer.normalise(comm, labels, plan.settings.clip_norm);
-                // Both numbers are the same on all ranks, and so is what follows.
-                skipped = !(loss.is_finite() && norm.is_finite());
+            for outcome in trainer.outcomes(comm)? {
+                let Outcome { loss, labels, norm, .. } = outcome;
+                let (held, rate) = launched.pop_front().expect("as many as were launched");
+                let step = progress.step + 1;
+                stopping |= outcome.asked > 0.0;
+                // The numbers are the same on all ranks, and so is what follows.
+                let skipped = labels > 0.0 && !outcome.is_finite();
                 if skipped {
                     skips_in_a_row += 1;
                     let (net, mean) = (&mut trainer.net, loss / labels);
@@ -149,37 +173,43 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     }
                     progress.skipped += 1;
                     log.say(&format!("step {step} left out: {what}"));
-                } else {
+                    // What ran after it changed nothing.
+                    for (held, _) in launched.drain(..).rev() {
+                        again.push_front(held);
+                    }
+                } else if labels > 0.0 {
                     skips_in_a_row = 0;
-                    trainer.update(rate, step);
                 }
-            }
 
-            let seen = plan.global_batch.min(rows - progress.done);
-            let next = Sampler::after(progress.position(), rows, plan.global_batch);
-            let epoch = progress.epoch;
-            (progress.step, progress.epoch, progress.done) = (next.step, next.epoch, next.done);
-            progress.samples += seen as u64;
-            if labels > 0.0 && !skipped {
-                let (sum, steps) = progress.losses;
-                progress.losses = (sum + loss / labels, steps + 1);
-            }
-            progress.training_seconds = seconds();
-            let epoch_ended = progress.epoch != epoch;
-            progress.due = plan.settings.eval_every.map_or(epoch_ended, |every| {
-                step.is_multiple_of(every) || progress.epoch == plan.epochs
-            });
-            log.step(&StepLine {
-                progress: &progress,
-                epoch,
-                loss: loss / labels,
-                rate,
-                samples: seen,
-                skipped,
-                timeline: &trainer.timeline,
-            })?;
-            if epoch_ended || progress.due {
-                trainer.check_ranks_agree(comm, step)?;
+                let seen = plan.global_batch.min(rows - progress.done);
+                let next = Sampler::after(progress.position(), rows, plan.global_batch);
+                let epoch = progress.epoch;
+                (progress.step, progress.epoch, progress.done) = (next.step, next.epoch, next.done);
+                progress.samples += seen as u64;
+                if labels > 0.0 && !skipped {
+                    let (sum, steps) = progress.losses;
+                    progress.losses = (sum + loss / labels, steps + 1);
+                }
+                progress.training_seconds = seconds();
+                let epoch_ended = progress.epoch != epoch;
+                progress.due = plan.settings.eval_every.map_or(epoch_ended, |every| {
+                    step.is_multiple_of(every) || progress.epoch == plan.epochs
+                });
+                log.step(&StepLine {
+                    progress: &progress,
+                    epoch,
+                    loss: loss / labels,
+                    rate,
+                    samples: seen,
+                    skipped,
+                    timeline: &trainer.timeline,
+                })?;
+                if epoch_ended || progress.due {
+                    trainer.check_ranks_agree(comm, step)?;
+                }
+                if skipped {
+                    break;
+                }
             }
         }
 

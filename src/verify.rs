@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::{
     cli::VerifyArgs,
     comm::{Comm, Solo, Transport, TransportChoice, decide},
+    compute::{Compute, Facts, Typed},
     data::{Rows, Windows},
     device,
     engine::Net,
@@ -47,8 +48,19 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         print!("{}", plan.table(comm.size(), rows));
     }
     let batch_norm = plan.options.batch_norm;
+    let typed = Typed::from(&plan.settings);
+    let compute = Compute {
+        // Rows come from the loader and every step is looked at: verify compares, and takes no time.
+        replay: false,
+        resident: false,
+        ..Compute::choose(typed, Facts::of(device)?)?
+    };
+    if comm.rank() == 0 {
+        println!("      compute  {}", compute.line());
+    }
     let make = Make {
         plan: &plan,
+        compute,
         ranks: comm.size(),
         windows: &windows,
         device,
@@ -136,6 +148,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
 /// What both sides are made of.
 struct Make<'a> {
     plan: &'a Plan,
+    compute: Compute,
     ranks: usize,
     windows: &'a Arc<Windows>,
     device: Device,
@@ -155,7 +168,7 @@ impl Make<'_> {
             ..plan.options
         };
         let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));
-        let net = Net::of_kind(
+        let mut net = Net::of_kind(
             self.kind,
             plan.arch,
             options,
@@ -164,6 +177,7 @@ impl Make<'_> {
             plan.seed,
             prior,
         )?;
+        net.compute_as(&self.compute)?;
         let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
             .over_batches(self.ranks * plan.accumulate);
         let timeline = Timeline::new(comm, self.device, false);
@@ -174,7 +188,7 @@ impl Make<'_> {
 
     fn loader(&self, rank: usize, size: usize) -> Result<Loader> {
         let windows = self.windows.clone();
-        Loader::of_training(self.plan, windows, (rank, size), Position::default())
+        Loader::of_training(self.plan, windows, (rank, size), Position::default(), None)
     }
 }
 

@@ -107,6 +107,7 @@ fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance:
             .iter()
             .map(|&byte| byte as i8)
             .collect(),
+        resident: None,
     };
     let signal_kept = floats("signal")
         .iter()

@@ -1,9 +1,6 @@
 //! Sums on the GPUs, by the NCCL that is found when the program starts. Ranks meet over MPI.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use tch::{Cuda, Device, Tensor};
@@ -12,6 +9,7 @@ use super::{
     Comm,
     ffi::{self, Communicator, NcclLibrary},
 };
+use crate::gpu::in_this_process;
 
 const NAME: &str = "libnccl.so.2";
 /// Where the wheels of PyPI put it, seen from the folder that holds torch/.
@@ -154,20 +152,6 @@ fn said_of(name: &Path, err: &Error) -> String {
         true => text,
         false => format!("{name}: {text}"),
     }
-}
-
-/// The file of a library in this process whose name begins so.
-fn in_this_process(name: &str) -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let mut files = maps
-        .lines()
-        .filter_map(|line| Some(&line[line.find('/')?..]));
-    let is_it = |file: &&str| {
-        file.rsplit('/')
-            .next()
-            .is_some_and(|last| last.starts_with(name))
-    };
-    files.find(is_it).map(PathBuf::from)
 }
 
 fn same_version(own: i32, of_rank_0: i32) -> Result<()> {

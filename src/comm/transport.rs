@@ -87,6 +87,14 @@ impl Transport {
         }
     }
 
+    /// As synchronised batch norm asks for it, which cannot go on without.
+    pub fn sum_statistics(&self, comm: &dyn Comm, values: &mut Tensor) {
+        if comm.size() > 1 {
+            let summed = self.sum_doubles(comm, values);
+            summed.expect("statistics are summed as gradients are");
+        }
+    }
+
     /// A few doubles, in place: the statistics of synchronised batch norm.
     pub fn sum_doubles(&self, comm: &dyn Comm, values: &mut Tensor) -> Result<()> {
         if let Self::Nccl(nccl) = self {

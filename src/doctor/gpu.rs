@@ -13,6 +13,7 @@ use super::{Line, PROBE_LIMIT, alike, duration, numbered, some, who, within};
 use crate::{
     comm::Comm,
     device::{self, DeviceChoice},
+    gpu,
 };
 use smi::Gpu;
 use torch::Torch;
@@ -39,6 +40,8 @@ impl Compute {
 }
 
 pub fn probe(comm: &dyn Comm, choice: DeviceChoice) -> Compute {
+    // What does not load, the lines below show as missing.
+    let _ = gpu::load();
     let gpus = Cuda::device_count().max(0) as usize;
     let picked = device::pick(choice, gpus, comm.local_rank(), comm.local_size());
     let kernel = match &picked {

@@ -3,18 +3,109 @@
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 
-use super::Engine;
+use super::{Engine, add_to, replay::Replays};
 use crate::{
+    compute::{Compute, Precision},
     data::Rows,
-    model::{BatchNorm, Graph, Io, SumOverRanks},
+    feed::Form,
+    flat::FlatTensors,
+    gpu,
+    model::{BatchNorm, Graph, Io, Layout, SumOverRanks, Twin},
     timeline::{Phase, Timeline},
 };
 
 pub(super) struct Libtorch {
-    pub model: Graph,
-    pub io: Io,
-    pub device: Device,
-    pub kind: Kind,
+    model: Graph,
+    form: Form,
+    device: Device,
+    /// Computes in place of the model where the form is not the plain one.
+    twin: Option<Twin>,
+    replays: Option<Replays<gpu::Recorder>>,
+}
+
+impl Libtorch {
+    pub fn new(model: Graph, io: Io, device: Device, kind: Kind) -> Self {
+        Self {
+            model,
+            form: Form {
+                kind,
+                ..Form::plain(io)
+            },
+            device,
+            twin: None,
+            replays: None,
+        }
+    }
+
+    fn graph(&self) -> &Graph {
+        self.twin.as_ref().map_or(&self.model, |twin| &twin.graph)
+    }
+
+    /// [loss sum, number of valid labels] as f64 where the model computes; gradients are added.
+    fn differentiate(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+    ) -> Result<Tensor> {
+        let sent = rows.send(self.form.io, self.device);
+        if let Some(mut replays) = self.replays.take() {
+            // Within a recording no time can be taken.
+            timeline.lap(Phase::Input);
+            let numbers = replays.run(sent, |sent| self.step(rows, sent, &mut |_| {}, sum));
+            timeline.lap(Phase::Backward);
+            self.replays = Some(replays);
+            return numbers;
+        }
+        self.step(rows, &sent, &mut |phase| timeline.lap(phase), sum)
+    }
+
+    fn step(
+        &self,
+        rows: &Rows,
+        sent: &[Tensor],
+        lap: &mut dyn FnMut(Phase),
+        sum: SumOverRanks,
+    ) -> Result<Tensor> {
+        let compact = rows.compact(sent);
+        let (x, labels) = (self.form.input(&compact), compact.label);
+        lap(Phase::Input);
+        if let Some(twin) = &self.twin {
+            twin.refresh();
+        }
+        let (loss, valid) = if self.model.batch_norm() == BatchNorm::Sync {
+            let loss = |logits: &Tensor| masked_loss(logits, &labels);
+            if let Some(twin) = &self.twin {
+                twin.begin();
+            }
+            let numbers = self
+                .graph()
+                .synced_gradients(&x, loss, || lap(Phase::Forward), sum);
+            if let Some(twin) = &self.twin {
+                twin.collect_own();
+            }
+            numbers
+        } else {
+            let (loss, valid) = masked_loss(&self.graph().forward_t(&x, true), &labels);
+            lap(Phase::Forward);
+            match &self.twin {
+                Some(twin) => twin.backward(&loss),
+                None => loss.f_backward()?,
+            }
+            (loss, valid)
+        };
+        if let Some(twin) = &self.twin {
+            twin.keep_running();
+        }
+        let numbers = Tensor::stack(&[loss.detach().to_kind(Kind::Double), valid], 0);
+        lap(Phase::Backward);
+        Ok(numbers)
+    }
+
+    /// A rank may have no rows in the last step of an epoch; synchronised batch norm counts on it all the same.
+    fn has_nothing(&self, rows: &Rows) -> bool {
+        rows.is_empty() && self.model.batch_norm() != BatchNorm::Sync
+    }
 }
 
 impl Engine for Libtorch {
@@ -24,47 +115,76 @@ impl Engine for Libtorch {
         timeline: &mut Timeline,
         sum: SumOverRanks,
     ) -> Result<(f64, f64)> {
-        let synced = self.model.batch_norm() == BatchNorm::Sync;
-        // A rank may have no rows in the last step of an epoch.
-        if rows.is_empty() && !synced {
+        if self.has_nothing(rows) {
             return Ok((0.0, 0.0));
         }
-        let (x, labels) = (
-            rows.input(self.io, self.device).to_kind(self.kind),
-            rows.labels(self.io, self.device),
+        let numbers = Vec::<f64>::try_from(self.differentiate(rows, timeline, sum)?)?;
+        Ok((numbers[0], numbers[1]))
+    }
+
+    fn launch(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+        sums: &Tensor,
+    ) -> Result<()> {
+        if !self.has_nothing(rows) {
+            add_to(sums, &self.differentiate(rows, timeline, sum)?);
+        }
+        Ok(())
+    }
+
+    fn compute_as(&mut self, compute: &Compute, flat: &FlatTensors) -> Result<()> {
+        let kind = flat.parameters.kind();
+        let bf16 = compute.precision == Precision::Bf16;
+        ensure!(
+            kind == Kind::Float || !bf16,
+            "--precision bf16 beside double precision proves nothing"
         );
-        timeline.lap(Phase::Input);
-        let (loss, valid) = if synced {
-            let loss = |logits: &Tensor| masked_loss(logits, &labels);
-            self.model
-                .synced_gradients(&x, loss, || timeline.lap(Phase::Forward), sum)
-        } else {
-            let (loss, valid) = masked_loss(&self.model.forward_t(&x, true), &labels);
-            timeline.lap(Phase::Forward);
-            loss.f_backward()?;
-            (loss, valid)
+        if self.device != Device::Cpu {
+            gpu::allow_tf32(compute.precision == Precision::Tf32);
+        }
+        self.form = Form {
+            layout: compute.layout,
+            kind: if bf16 { Kind::BFloat16 } else { kind },
+            ..self.form
         };
-        let sums = (loss.double_value(&[]), valid.double_value(&[]));
-        timeline.lap(Phase::Backward);
-        Ok(sums)
+        let plain = compute.layout == Layout::Plain && !bf16;
+        self.twin =
+            (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
+        self.replays = match (compute.replay, self.device) {
+            (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
+            _ => None,
+        };
+        Ok(())
     }
 
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let x = rows.input(self.io, self.device).to_kind(self.kind);
-        let logits = no_grad(|| self.model.forward_t(&x, false));
+        let sent = rows.send(self.form.io, self.device);
+        let x = self.form.input(&rows.compact(&sent));
+        if let Some(twin) = &self.twin {
+            twin.refresh();
+        }
+        let logits = no_grad(|| self.graph().forward_t(&x, false));
         ensure!(
             logits.numel() == rows.label.len(),
             "the model's output does not fit the labels"
         );
-        Ok(Vec::try_from(logits.flatten(0, -1))?)
+        Ok(Vec::try_from(logits.to_kind(Kind::Float).flatten(0, -1))?)
     }
 }
 
 /// Binary cross-entropy from logits, summed over the valid labels (those that are not -1), and their number.
 pub fn masked_loss(logits: &Tensor, labels: &Tensor) -> (Tensor, Tensor) {
+    // Of fewer bits no sum is taken.
+    let logits = match logits.kind() {
+        Kind::BFloat16 => logits.to_kind(Kind::Float),
+        _ => logits.shallow_clone(),
+    };
     let mask = labels.ge(0).to_kind(logits.kind());
     let target = labels.clamp_min(0).to_kind(logits.kind());
     let loss = logits.binary_cross_entropy_with_logits(

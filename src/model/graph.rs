@@ -3,6 +3,10 @@
 //! Layers are named and numbered as Keras numbers them, so that a table can be laid beside a published one and a
 //! weight keeps its name in checkpoints.
 
+mod layout;
+
+pub use layout::{Layout, Twin};
+
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
@@ -66,6 +70,7 @@ pub(super) struct Layer {
 pub struct Graph {
     layers: Vec<Layer>,
     batch_norm: BatchNorm,
+    layout: Layout,
     /// For each layer, the last layer that reads it: its memory is given back there.
     last_use: Vec<usize>,
 }
@@ -163,6 +168,7 @@ impl<'a> Builder<'a> {
         Graph {
             layers: self.layers,
             batch_norm: self.batch_norm,
+            layout: Layout::Plain,
             last_use,
         }
     }
@@ -222,7 +228,7 @@ fn activate(x: Tensor, activation: Activation) -> Tensor {
 }
 
 impl ModuleT for Graph {
-    /// x [B, C, L] -> logits [B, T, L]
+    /// x [B, C, L], or as the layout has it -> logits [B, T, L]
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         let batch_statistics = train && self.batch_norm != BatchNorm::Frozen;
         self.run(x, |op, x| {
@@ -252,6 +258,7 @@ impl Graph {
         x: &Tensor,
         mut normalise: impl FnMut(&Op, &Tensor) -> Tensor,
     ) -> Tensor {
+        let last = self.layout == Layout::ChannelsLast;
         let mut values: Vec<Option<Tensor>> = self.layers.iter().map(|_| None).collect();
         for (place, layer) in self.layers.iter().enumerate() {
             let input = |i: usize| {
@@ -266,21 +273,30 @@ impl Graph {
                     bias,
                     activation,
                 } => {
-                    let padding = weight.size()[2] / 2;
-                    activate(
-                        input(0).conv1d(weight, Some(bias), 1, padding, 1, 1),
-                        *activation,
-                    )
+                    let x = input(0);
+                    let padding = weight.size()[weight.dim() - 1] / 2;
+                    let x = match last {
+                        true => x.conv2d(weight, Some(bias), [1, 1], [0, padding], [1, 1], 1),
+                        false => x.conv1d(weight, Some(bias), 1, padding, 1, 1),
+                    };
+                    activate(x, *activation)
                 }
                 Op::UpConv {
                     weight,
                     bias,
                     activation,
-                } => activate(
-                    input(0).conv_transpose1d(weight, Some(bias), 2, 0, 0, 1, 1),
-                    *activation,
-                ),
+                } => {
+                    let (x, bias) = (input(0), Some(bias));
+                    let x = match last {
+                        true => {
+                            x.conv_transpose2d(weight, bias, [1, 2], [0, 0], [0, 0], 1, [1, 1])
+                        }
+                        false => x.conv_transpose1d(weight, bias, 2, 0, 0, 1, 1),
+                    };
+                    activate(x, *activation)
+                }
                 op @ Op::BatchNorm { .. } => normalise(op, input(0)),
+                Op::MaxPool if last => input(0).max_pool2d([1, 2], [1, 2], [0, 0], [1, 1], false),
                 Op::MaxPool => input(0).max_pool1d(2, 2, 0, 1, false),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
             };
@@ -291,7 +307,11 @@ impl Graph {
                 }
             }
         }
-        values.pop().flatten().expect("a graph has a last layer")
+        let logits = values.pop().flatten().expect("a graph has a last layer");
+        match last {
+            true => logits.squeeze_dim(2),
+            false => logits,
+        }
     }
 
     /// Starts the output at the share of positives, so that training need not spend its first epoch finding it.

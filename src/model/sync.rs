@@ -14,7 +14,7 @@ pub type SumOverRanks<'a> = &'a dyn Fn(&mut Tensor);
 
 /// One batch norm of a forward pass.
 struct Cut {
-    /// [B, C, L], [C], [C]: each as it is before the cut, and the leaf that stands for it and takes the gradient of
+    /// [B, C, L] (or [B, C, 1, L]), [C], [C]: each as it is before the cut, and the leaf that stands for it and takes the gradient of
     /// this micro-batch alone.
     input: Tensor,
     weight: Tensor,
@@ -107,7 +107,7 @@ impl Cut {
         }
         let mut sums = Tensor::cat(&[sum_g, sum_gx], 0).to_kind(Kind::Double);
         sum(&mut sums);
-        let means = (sums / self.count).to_kind(input.kind());
+        let means = (sums / self.count).to_kind(self.weight.kind());
         let channels = self.weight.size()[0];
         // What the statistics add is itself a normalised x: -scale (mean g + (x - mean) / deviation * mean gx).
         let scale = -&self.weight * (&self.var + BN_EPS).rsqrt();
@@ -120,8 +120,9 @@ impl Cut {
 
 /// Mean and variance of x [B, C, L] over all ranks [C], which the running ones follow, and over how many numbers.
 fn statistics(x: &Tensor, running: [&Tensor; 2], sum: SumOverRanks) -> (Tensor, Tensor, f64) {
-    let channels = x.size()[1];
-    let own = (x.size()[0] * x.size()[2]) as f64;
+    // x may be of fewer bits.
+    let (channels, kind) = (x.size()[1], running[0].kind());
+    let own = (x.numel() as i64 / channels) as f64;
     // Sum, sum of squares and count; squares in double, where mean^2 can be taken off again without loss.
     let mut sums = Tensor::zeros([2 * channels + 1], (Kind::Double, x.device()));
     if own > 0.0 {
@@ -142,9 +143,9 @@ fn statistics(x: &Tensor, running: [&Tensor; 2], sum: SumOverRanks) -> (Tensor, 
     for (running, new) in seen.filter(|_| count > 0.0) {
         let mut running = running.shallow_clone();
         running *= 1.0 - BN_MOMENTUM;
-        running += new.to_kind(x.kind()) * BN_MOMENTUM;
+        running += new.to_kind(kind) * BN_MOMENTUM;
     }
-    (mean.to_kind(x.kind()), var.to_kind(x.kind()), count)
+    (mean.to_kind(kind), var.to_kind(kind), count)
 }
 
 /// weight (x - mean) / deviation + bias

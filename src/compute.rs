@@ -1,0 +1,341 @@
+//! In which form libtorch computes a model: precision, layout, replay of recorded steps, where the rows lie. Each is
+//! typed or chosen by what the device can do, and printed; what cannot be done is an error.
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::{gpu, model::Layout, plan::Settings};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Convolutions in single precision
+    F32,
+    /// GPU of compute capability 8 or newer: factors of convolutions rounded to TF32, sums in f32
+    Tf32,
+    /// Convolutions and what lies between them in bf16; weights, batch norm's statistics, loss and optimizer in f32. On
+    /// a CPU without bf16 instructions it works, slowly
+    Bf16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutChoice {
+    /// channels-last on a GPU below f32, else plain; the choice is printed
+    Auto,
+    Plain,
+    ChannelsLast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replay {
+    /// On a GPU where it is possible; the choice is printed
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feed {
+    /// resident on a GPU with room for the training windows, else streamed; the choice is printed
+    Auto,
+    /// All training windows on the GPU, in the form of the file
+    Resident,
+    /// Read as they are drawn, from page-locked memory to the GPU while it computes
+    Streamed,
+}
+
+/// Steps that a GPU runs ahead of the host unless others are typed.
+const LOOK_EVERY: u64 = 16;
+/// Share of a GPU's free memory that the data may take: a step of 512 windows needs some 60 GB for the U-Net.
+const SHARE: f64 = 0.4;
+
+/// What was typed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Typed {
+    pub precision: Option<Precision>,
+    pub layout: Option<LayoutChoice>,
+    pub replay: Option<Replay>,
+    pub feed: Option<Feed>,
+    pub look_every: Option<u64>,
+}
+
+impl From<&Settings> for Typed {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            precision: settings.precision,
+            layout: settings.layout,
+            replay: settings.replay,
+            feed: settings.feed,
+            look_every: settings.look_every,
+        }
+    }
+}
+
+/// What the choice depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    pub gpu: Option<Gpu>,
+    /// Synchronised batch norm over several ranks: the host takes part in every step.
+    pub synced: bool,
+    pub adam: bool,
+    /// Of the training windows.
+    pub data_bytes: u64,
+}
+
+impl Facts {
+    pub fn of(device: Device) -> Result<Self> {
+        let card = |gpu| -> Result<Card> {
+            let (free, major) = gpu::card(gpu)?;
+            Ok(Card {
+                free_bytes: free as u64,
+                major,
+            })
+        };
+        let gpu = match device {
+            Device::Cuda(gpu) if gpu::carries_library() => Some(Some(card(gpu)?)),
+            Device::Cuda(_) => Some(None),
+            _ => None,
+        };
+        Ok(Self {
+            gpu,
+            ..Self::default()
+        })
+    }
+}
+
+/// None where the program was built without the CUDA runtime's headers.
+pub type Gpu = Option<Card>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Card {
+    pub free_bytes: u64,
+    /// Major number of the compute capability.
+    pub major: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    pub precision: Precision,
+    pub layout: Layout,
+    pub replay: bool,
+    pub resident: bool,
+    /// Steps between two looks of the host at the loss.
+    pub look_every: u64,
+}
+
+impl Compute {
+    /// As libtorch does unless told otherwise.
+    pub const PLAIN: Self = Self {
+        precision: Precision::F32,
+        layout: Layout::Plain,
+        replay: false,
+        resident: false,
+        look_every: 1,
+    };
+
+    pub fn choose(typed: Typed, facts: Facts) -> Result<Self> {
+        let on_gpu = facts.gpu.is_some();
+        let card = facts.gpu.flatten();
+        let major = card.map_or(8, |card| card.major);
+        let precision = typed.precision.unwrap_or(match on_gpu && major >= 8 {
+            true => Precision::Tf32,
+            false => Precision::F32,
+        });
+        ensure!(
+            on_gpu || precision != Precision::Tf32,
+            "--precision tf32: CPUs have no TF32; f32 or bf16"
+        );
+        ensure!(
+            !on_gpu || precision == Precision::F32 || major >= 8,
+            "--precision: tf32 and bf16 need a GPU of compute capability 8 or newer, this one is {major}; f32"
+        );
+        let layout = match typed.layout.unwrap_or(LayoutChoice::Auto) {
+            LayoutChoice::Plain => Layout::Plain,
+            LayoutChoice::ChannelsLast => Layout::ChannelsLast,
+            LayoutChoice::Auto if on_gpu && precision != Precision::F32 => Layout::ChannelsLast,
+            LayoutChoice::Auto => Layout::Plain,
+        };
+        let replay = match typed.replay.unwrap_or(Replay::Auto) {
+            Replay::Off => false,
+            Replay::Auto => card.is_some() && !facts.synced,
+            Replay::On => {
+                ensure!(on_gpu, "--replay on records CUDA graphs: it needs a GPU");
+                ensure!(card.is_some(), "--replay on: {WITHOUT_HEADERS}");
+                ensure!(
+                    !facts.synced,
+                    "--replay on: in synchronised batch norm the ranks speak in the middle of a step, which no recording \
+                     can hold; --batch-norm rank or --replay off"
+                );
+                true
+            }
+        };
+        let resident = match typed.feed.unwrap_or(Feed::Auto) {
+            Feed::Streamed => false,
+            Feed::Auto => card.is_some_and(|card| fits(facts.data_bytes, card.free_bytes)),
+            Feed::Resident => {
+                ensure!(on_gpu, "--feed resident keeps the windows on a GPU");
+                let card = card.ok_or(anyhow::anyhow!("--feed resident: {WITHOUT_HEADERS}"))?;
+                ensure!(
+                    facts.data_bytes < card.free_bytes,
+                    "--feed resident: the training windows take {:.1} GB, and {:.1} GB of the GPU are free",
+                    facts.data_bytes as f64 / 1e9,
+                    card.free_bytes as f64 / 1e9
+                );
+                true
+            }
+        };
+        ensure!(
+            typed.look_every != Some(0),
+            "--look-every must be at least 1"
+        );
+        ensure!(
+            facts.adam || typed.look_every.is_none_or(|every| every == 1),
+            "--look-every: only --optimizer adam runs ahead of the host"
+        );
+        let look_every = typed.look_every.unwrap_or(match on_gpu && facts.adam {
+            true => LOOK_EVERY,
+            false => 1,
+        });
+        Ok(Self {
+            precision,
+            layout,
+            replay,
+            resident,
+            look_every,
+        })
+    }
+
+    /// For the plan's table.
+    pub fn line(&self) -> String {
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        let layout = match self.layout {
+            Layout::Plain => "plain",
+            Layout::ChannelsLast => "channels-last",
+        };
+        let mut line = format!("libtorch {precision}, layout {layout}");
+        if self.replay {
+            line += ", steps replayed";
+        }
+        if self.look_every > 1 {
+            line += &format!(", the host looks every {} steps", self.look_every);
+        }
+        line + match self.resident {
+            true => ", windows resident on the GPU",
+            false => ", windows streamed",
+        }
+    }
+}
+
+const WITHOUT_HEADERS: &str =
+    "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
+
+fn fits(bytes: u64, free: u64) -> bool {
+    bytes as f64 <= SHARE * free as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H200: Card = Card {
+        free_bytes: 139 << 30,
+        major: 9,
+    };
+    const HERE: Facts = Facts {
+        gpu: Some(Some(H200)),
+        synced: false,
+        adam: true,
+        data_bytes: 3 << 30,
+    };
+
+    #[test]
+    fn a_cpu_computes_as_libtorch_does() {
+        let cpu = Facts { gpu: None, ..HERE };
+        let chosen = Compute::choose(Typed::default(), cpu).unwrap();
+        assert_eq!(chosen, Compute::PLAIN);
+        let refused = |typed| Compute::choose(typed, cpu).unwrap_err().to_string();
+        let none = Typed::default();
+        let precision = Some(Precision::Tf32);
+        assert!(refused(Typed { precision, ..none }).contains("no TF32"));
+        let replay = Some(Replay::On);
+        assert!(refused(Typed { replay, ..none }).contains("needs a GPU"));
+        let feed = Some(Feed::Resident);
+        assert!(refused(Typed { feed, ..none }).contains("on a GPU"));
+    }
+
+    #[test]
+    fn a_gpu_takes_what_it_has_room_for() {
+        let chosen = Compute::choose(Typed::default(), HERE).unwrap();
+        assert_eq!(chosen.precision, Precision::Tf32);
+        assert_eq!(chosen.layout, Layout::ChannelsLast);
+        assert!(chosen.replay && chosen.resident && chosen.look_every == LOOK_EVERY);
+        let large = Facts {
+            data_bytes: 100 << 30,
+            ..HERE
+        };
+        assert!(!Compute::choose(Typed::default(), large).unwrap().resident);
+        let typed = Typed {
+            feed: Some(Feed::Resident),
+            ..Typed::default()
+        };
+        assert!(Compute::choose(typed, large).unwrap().resident);
+        let larger = Facts {
+            data_bytes: 200 << 30,
+            ..HERE
+        };
+        let error = Compute::choose(typed, larger).unwrap_err().to_string();
+        assert!(
+            error.contains("214.7 GB") && error.contains("149.2 GB"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_v100_and_a_build_without_headers_do_less() {
+        let v100 = Facts {
+            gpu: Some(Some(Card { major: 7, ..H200 })),
+            ..HERE
+        };
+        let chosen = Compute::choose(Typed::default(), v100).unwrap();
+        assert_eq!(
+            (chosen.precision, chosen.layout),
+            (Precision::F32, Layout::Plain)
+        );
+        let typed = Typed {
+            precision: Some(Precision::Bf16),
+            ..Typed::default()
+        };
+        assert!(Compute::choose(typed, v100).is_err());
+        let bare = Facts {
+            gpu: Some(None),
+            ..HERE
+        };
+        let chosen = Compute::choose(Typed::default(), bare).unwrap();
+        assert!(!chosen.replay && !chosen.resident);
+        let typed = Typed {
+            replay: Some(Replay::On),
+            ..Typed::default()
+        };
+        let error = Compute::choose(typed, bare).unwrap_err().to_string();
+        assert!(error.contains("CUDA_HOME"), "{error}");
+        let synced = Facts {
+            synced: true,
+            ..HERE
+        };
+        assert!(Compute::choose(typed, synced).is_err());
+        let sgd = Facts {
+            adam: false,
+            ..HERE
+        };
+        assert_eq!(Compute::choose(Typed::default(), sgd).unwrap().look_every, 1);
+    }
+}

@@ -1,0 +1,121 @@
+//! What a GPU needs beyond tch: libtorch's CUDA half found when the program starts, CUDA graphs, free memory, TF32 and
+//! Adam in one kernel.
+
+mod ffi;
+
+pub use ffi::Recorder;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use anyhow::{Context, Result, ensure};
+use tch::Tensor;
+
+/// cuda.cpp, compiled; empty where its headers were missing.
+const CARRIED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
+
+/// Loads libtorch_cuda where it lies beside the libtorch that runs: a program that was linked on a node without it
+/// then sees the GPUs. Has to come before the first question about GPUs, whose answer libtorch keeps.
+pub fn load() -> Result<()> {
+    if in_this_process("libtorch_cuda.so").is_some() {
+        return Ok(());
+    }
+    let beside = in_this_process("libtorch_cpu.so").map(|cpu| cpu.with_file_name("libtorch_cuda.so"));
+    if let Some(library) = beside.filter(|library| library.exists()) {
+        let opened = ffi::open_for_all(&library);
+        // It stays open for good.
+        std::mem::forget(opened.with_context(|| format!("opening {}", library.display()))?);
+    }
+    Ok(())
+}
+
+/// Whether the program carries the library for CUDA graphs and the free memory.
+pub fn carries_library() -> bool {
+    !CARRIED.is_empty()
+}
+
+fn cuda() -> Result<&'static ffi::Cuda> {
+    static OPENED: OnceLock<Result<ffi::Cuda, String>> = OnceLock::new();
+    let open = || {
+        ensure!(
+            carries_library(),
+            "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again"
+        );
+        ffi::Cuda::open(CARRIED)
+    };
+    let opened = OPENED.get_or_init(|| open().map_err(|err| format!("{err:#}")));
+    opened.as_ref().map_err(|text| anyhow::anyhow!("{text}"))
+}
+
+/// Free bytes of a GPU and the major number of its compute capability.
+pub fn card(gpu: usize) -> Result<(usize, i32)> {
+    cuda()?.card(gpu)
+}
+
+pub fn recorder(gpu: usize) -> Result<Recorder> {
+    Recorder::new(cuda()?, gpu)
+}
+
+/// Whether convolutions of f32 on GPUs may round their factors to TF32 (10 bits in place of 23).
+pub fn allow_tf32(allowed: bool) {
+    ffi::allow_tf32(allowed);
+}
+
+/// One update of Adam on flat tensors of f32, in one kernel; where `blocked` [] is 1 nothing changes. `step` [] counts
+/// from 1, both are f32 on the same device.
+pub fn fused_adam(
+    state: [&Tensor; 4],
+    step: &Tensor,
+    blocked: &Tensor,
+    rate: f64,
+    betas: (f64, f64),
+    eps: f64,
+) -> Result<()> {
+    let [parameters, gradients, first, second] = state;
+    let tensors = [parameters, gradients, first, second, step, blocked];
+    ffi::fused_adam(tensors, rate, betas, eps)
+}
+
+/// The file of a library in this process whose name begins so.
+pub fn in_this_process(name: &str) -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let mut files = maps
+        .lines()
+        .filter_map(|line| Some(&line[line.find('/')?..]));
+    let is_it = |file: &&str| {
+        let last = Path::new(file).file_name().and_then(|last| last.to_str());
+        last.is_some_and(|last| last.starts_with(name))
+    };
+    files.find(is_it).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is no GPU, what needs one says why not.
+    #[test]
+    fn without_libtorch_cuda_a_recorder_is_an_error() {
+        load().unwrap();
+        if in_this_process("libtorch_cuda.so").is_none() {
+            let error = recorder(0).err().unwrap().to_string();
+            let expected = match carries_library() {
+                true => "undefined symbol",
+                false => "CUDA_HOME",
+            };
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_call_of_aten_is_an_error() {
+        let tensor = Tensor::from_slice(&[1f32, 2.0]);
+        let one = Tensor::from(1f32);
+        let wrong = tensor.narrow(0, 0, 1);
+        let state = [&tensor, &wrong, &tensor, &tensor];
+        assert!(fused_adam(state, &one, &one, 0.1, (0.9, 0.999), 1e-7).is_err());
+    }
+}

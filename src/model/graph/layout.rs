@@ -1,0 +1,365 @@
+//! The same model with its numbers laid out otherwise: channels last, their number padded, or convolutions in another
+//! precision. The weights that are trained, summed and saved stay where they are; a twin of the graph computes with
+//! copies that one gather makes before a step, and one gather brings the gradients back after it.
+//!
+//! Padding is exact: a channel that is added has zero weights to it and from it, so that it is zero after a convolution,
+//! after ReLU and after batch norm, and nothing of it reaches the others.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+use super::{Graph, Layer, Op};
+use crate::flat::FlatTensors;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// [B, C, L], as the model is written
+    #[default]
+    Plain,
+    /// [B, C, 1, L] with the channels of a base side by side, their number padded with zeros to a multiple of 8
+    ChannelsLast,
+}
+
+impl Layout {
+    /// Channels that `channels` take up: tensor cores and vector registers hold 8 numbers of 16 or 32 bits.
+    pub fn padded(self, channels: i64) -> i64 {
+        match self {
+            Layout::Plain => channels,
+            Layout::ChannelsLast => (channels + 7) / 8 * 8,
+        }
+    }
+}
+
+/// Where each channel of a layer's output stands: the channel of the plain graph, or none where it is padding.
+type Channels = Vec<Option<i64>>;
+
+/// Copies of some flat numbers in another order, with zeros among them.
+#[derive(Debug)]
+struct Copies {
+    /// For each copy, its place in the flat numbers, which a zero follows [N].
+    from: Tensor,
+    /// [N]
+    values: Tensor,
+    /// For each of the flat numbers it holds, (place there, place here).
+    places: Vec<(i64, i64)>,
+}
+
+/// A list of such copies as it grows.
+#[derive(Default)]
+struct Gather {
+    from: Vec<i64>,
+    /// Sizes and strides of the tensors, one after the other, and where each starts.
+    views: Vec<(Vec<i64>, Vec<i64>, i64)>,
+}
+
+#[derive(Debug)]
+pub struct Twin {
+    pub graph: Graph,
+    parameters: Tensor,
+    gradients: Tensor,
+    buffers: Tensor,
+    convs: Copies,
+    norms: Copies,
+    running: Copies,
+    /// Of the convolutions, then of the norms, each as its copies lie.
+    leaves: Vec<Tensor>,
+    num_conv_leaves: usize,
+    /// Where the gradient of each parameter is among those of convs and norms [P], and each running statistic [R].
+    back: Tensor,
+    running_back: Tensor,
+}
+
+impl Gather {
+    fn vector(&mut self, of: &Tensor, flat: &Tensor, channels: &Channels) {
+        let (start, zero) = (place(of, flat), flat.numel() as i64);
+        let size = channels.len() as i64;
+        let begin = self.from.len() as i64;
+        self.views.push((vec![size], vec![1], begin));
+        let from = channels
+            .iter()
+            .map(|channel| channel.map_or(zero, |channel| start + channel));
+        self.from.extend(from);
+    }
+
+    /// A weight [F, S, K] with the channels of its first two dimensions.
+    fn weight(&mut self, of: &Tensor, flat: &Tensor, both: [&Channels; 2], layout: Layout) {
+        let (start, zero, size) = (place(of, flat), flat.numel() as i64, of.size());
+        let at = |first: Option<i64>, second: Option<i64>, k: i64| match (first, second) {
+            (Some(first), Some(second)) => start + (first * size[1] + second) * size[2] + k,
+            _ => zero,
+        };
+        let (f, s, k) = (both[0].len() as i64, both[1].len() as i64, size[2]);
+        let begin = self.from.len() as i64;
+        for &first in both[0] {
+            match layout {
+                Layout::Plain => {
+                    for &second in both[1] {
+                        self.from.extend((0..k).map(|k| at(first, second, k)));
+                    }
+                }
+                Layout::ChannelsLast => {
+                    for k in 0..k {
+                        self.from
+                            .extend(both[1].iter().map(|&second| at(first, second, k)));
+                    }
+                }
+            }
+        }
+        self.views.push(match layout {
+            Layout::Plain => (vec![f, s, k], vec![s * k, k, 1], begin),
+            Layout::ChannelsLast => (vec![f, s, 1, k], vec![s * k, 1, s * k, s], begin),
+        });
+    }
+
+    /// The copies, and the tensors that view them in order.
+    fn finish(self, flat: &Tensor, kind: Kind) -> (Copies, Vec<Tensor>) {
+        let values = Tensor::zeros([self.from.len() as i64], (kind, flat.device()));
+        let view = |(size, stride, start): (Vec<i64>, Vec<i64>, i64)| {
+            values.as_strided(size, stride, start).detach()
+        };
+        let views = self.views.into_iter().map(view).collect();
+        let here = self.from.iter().enumerate();
+        let places = here.filter(|(_, from)| **from < flat.numel() as i64);
+        let copies = Copies {
+            places: places.map(|(here, &from)| (from, here as i64)).collect(),
+            from: Tensor::from_slice(&self.from).to_device(flat.device()),
+            values,
+        };
+        (copies, views)
+    }
+}
+
+impl Copies {
+    fn refresh(&self, flat: &Tensor) {
+        if self.values.numel() > 0 {
+            let zero = flat.new_zeros([1], (flat.kind(), flat.device()));
+            let new = Tensor::cat(&[flat, &zero], 0).index_select(0, &self.from);
+            self.values.shallow_clone().copy_(&new);
+        }
+    }
+}
+
+impl Twin {
+    /// `graph` with the layout asked for and convolutions of `kind`; norms stay in the kind of the weights.
+    pub fn new(graph: &Graph, flat: &FlatTensors, layout: Layout, kind: Kind) -> Self {
+        let (parameters, buffers) = (&flat.parameters, &flat.buffers);
+        let (mut convs, mut norms, mut running) =
+            (Gather::default(), Gather::default(), Gather::default());
+        let channels = graph.channels(layout);
+        for (layer, out) in graph.layers.iter().zip(&channels) {
+            let input = layer.inputs.first().map(|&input| &channels[input]);
+            match &layer.op {
+                Op::Conv { weight, bias, .. } => {
+                    let both = [out, input.expect("a convolution has an input")];
+                    convs.weight(weight, parameters, both, layout);
+                    convs.vector(bias, parameters, out);
+                }
+                Op::UpConv { weight, bias, .. } => {
+                    let both = [input.expect("a convolution has an input"), out];
+                    convs.weight(weight, parameters, both, layout);
+                    convs.vector(bias, parameters, out);
+                }
+                Op::BatchNorm {
+                    weight,
+                    bias,
+                    mean,
+                    var,
+                } => {
+                    norms.vector(weight, parameters, out);
+                    norms.vector(bias, parameters, out);
+                    running.vector(mean, buffers, out);
+                    running.vector(var, buffers, out);
+                }
+                Op::Input | Op::MaxPool | Op::Concat => {}
+            }
+        }
+        let (convs, conv_leaves) = convs.finish(parameters, kind);
+        let (norms, norm_leaves) = norms.finish(parameters, parameters.kind());
+        let (running, running_views) = running.finish(buffers, parameters.kind());
+        let leaf = |view: Tensor| {
+            let leaf = view.set_requires_grad(true);
+            // Synchronised batch norm adds into gradients, which have to be there.
+            leaf.sum(leaf.kind()).backward();
+            leaf
+        };
+        let num_conv_leaves = conv_leaves.len();
+        let all = conv_leaves.into_iter().chain(norm_leaves);
+        let leaves: Vec<Tensor> = all.map(leaf).collect();
+        let graph = graph.with_tensors(layout, &leaves, num_conv_leaves, &running_views);
+        let after_convs = convs.from.numel() as i64;
+        let in_norms = norms.places.iter();
+        let in_norms = in_norms.map(|&(there, here)| (there, here + after_convs));
+        let trained = convs.places.iter().copied().chain(in_norms);
+        Self {
+            back: inverse(trained, parameters),
+            running_back: inverse(running.places.iter().copied(), buffers),
+            parameters: parameters.shallow_clone(),
+            gradients: flat.gradients.shallow_clone(),
+            buffers: buffers.shallow_clone(),
+            graph,
+            convs,
+            norms,
+            running,
+            leaves,
+            num_conv_leaves,
+        }
+    }
+
+    /// The copies become what the weights are now.
+    pub fn refresh(&self) {
+        no_grad(|| {
+            self.convs.refresh(&self.parameters);
+            self.norms.refresh(&self.parameters);
+            self.running.refresh(&self.buffers);
+        });
+    }
+
+    /// Gradients of the copies by a backward pass from `loss`, added to those of the weights.
+    pub fn backward(&self, loss: &Tensor) {
+        let gradients = Tensor::run_backward(&[loss], &self.leaves, false, false);
+        self.collect(&gradients);
+    }
+
+    /// The same where the copies hold their gradients, which begin at zero.
+    pub fn begin(&self) {
+        for leaf in &self.leaves {
+            let _ = leaf.grad().zero_();
+        }
+    }
+
+    pub fn collect_own(&self) {
+        let gradients: Vec<Tensor> = self.leaves.iter().map(Tensor::grad).collect();
+        self.collect(&gradients);
+    }
+
+    fn collect(&self, gradients: &[Tensor]) {
+        no_grad(|| {
+            let kind = self.gradients.kind();
+            // In the order in which the copies lie.
+            let flat = |gradients: &[Tensor]| {
+                let lying = gradients.iter().map(|gradient| match gradient.dim() {
+                    4 => gradient.permute([0, 2, 3, 1]).reshape([-1]),
+                    _ => gradient.reshape([-1]),
+                });
+                Tensor::cat(&lying.collect::<Vec<_>>(), 0).to_kind(kind)
+            };
+            let (convs, norms) = gradients.split_at(self.num_conv_leaves);
+            let all = match norms.is_empty() {
+                true => flat(convs),
+                false => Tensor::cat(&[flat(convs), flat(norms)], 0),
+            };
+            let mut own = self.gradients.shallow_clone();
+            own += all.index_select(0, &self.back);
+        });
+    }
+
+    /// The running statistics that the copies moved to become the model's.
+    pub fn keep_running(&self) {
+        if self.buffers.numel() > 0 {
+            let moved = self.running.values.index_select(0, &self.running_back);
+            no_grad(|| self.buffers.shallow_clone().copy_(&moved));
+        }
+    }
+}
+
+impl Graph {
+    /// Of each layer's output. The last one's are the logits, never padded.
+    fn channels(&self, layout: Layout) -> Vec<Channels> {
+        let mut all: Vec<Channels> = Vec::new();
+        for (place, layer) in self.layers.iter().enumerate() {
+            let own = (0..layer.channels).map(Some);
+            let padding = layout.padded(layer.channels) - layer.channels;
+            all.push(match &layer.op {
+                Op::Conv { .. } if place + 1 == self.layers.len() => own.collect(),
+                Op::Input | Op::Conv { .. } | Op::UpConv { .. } => own
+                    .chain(std::iter::repeat_n(None, padding as usize))
+                    .collect(),
+                Op::BatchNorm { .. } | Op::MaxPool => all[layer.inputs[0]].clone(),
+                Op::Concat => {
+                    let (first, second) = (layer.inputs[0], layer.inputs[1]);
+                    let before = self.layers[first].channels;
+                    let moved = all[second].iter();
+                    let moved = moved.map(|channel| channel.map(|channel| channel + before));
+                    all[first].iter().copied().chain(moved).collect()
+                }
+            });
+        }
+        all
+    }
+
+    /// The same layers with other tensors: those of convolutions, then of norms, in order of the layers.
+    fn with_tensors(
+        &self,
+        layout: Layout,
+        leaves: &[Tensor],
+        num_convs: usize,
+        running: &[Tensor],
+    ) -> Graph {
+        let own = |tensors: &[Tensor]| -> Vec<Tensor> {
+            tensors.iter().map(Tensor::shallow_clone).collect()
+        };
+        let mut convs = own(&leaves[..num_convs]).into_iter();
+        let mut norms = own(&leaves[num_convs..]).into_iter();
+        let mut running = own(running).into_iter();
+        let layers = self.layers.iter().map(|layer| {
+            let mut conv = || convs.next().expect("two tensors a convolution");
+            let mut norm = || norms.next().expect("two tensors a norm");
+            let mut statistic = || running.next().expect("two statistics a norm");
+            let op = match &layer.op {
+                Op::Input => Op::Input,
+                Op::MaxPool => Op::MaxPool,
+                Op::Concat => Op::Concat,
+                Op::Conv { activation, .. } => Op::Conv {
+                    weight: conv(),
+                    bias: conv(),
+                    activation: *activation,
+                },
+                Op::UpConv { activation, .. } => Op::UpConv {
+                    weight: conv(),
+                    bias: conv(),
+                    activation: *activation,
+                },
+                Op::BatchNorm { .. } => Op::BatchNorm {
+                    weight: norm(),
+                    bias: norm(),
+                    mean: statistic(),
+                    var: statistic(),
+                },
+            };
+            Layer {
+                name: layer.name.clone(),
+                op,
+                inputs: layer.inputs.clone(),
+                channels: layer.channels,
+                length: layer.length,
+            }
+        });
+        Graph {
+            layers: layers.collect(),
+            batch_norm: self.batch_norm,
+            layout,
+            last_use: self.last_use.clone(),
+        }
+    }
+}
+
+/// Where a variable begins in the flat tensor that it is a view of.
+fn place(of: &Tensor, flat: &Tensor) -> i64 {
+    let bytes = of.data_ptr().addr() - flat.data_ptr().addr();
+    (bytes / flat.kind().elt_size_in_bytes()) as i64
+}
+
+/// (place in `flat`, place among the copies) -> for each of `flat`, the latter.
+fn inverse(places: impl Iterator<Item = (i64, i64)>, flat: &Tensor) -> Tensor {
+    let mut back = vec![-1; flat.numel()];
+    for (there, here) in places {
+        back[there as usize] = here;
+    }
+    assert!(
+        back.iter().all(|&here| here >= 0),
+        "every number has a copy"
+    );
+    Tensor::from_slice(&back).to_device(flat.device())
+}
