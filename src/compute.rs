@@ -235,8 +235,7 @@ impl Compute {
     }
 }
 
-const WITHOUT_HEADERS: &str =
-    "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
+const WITHOUT_HEADERS: &str = "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
 
 fn fits(bytes: u64, free: u64) -> bool {
     bytes as f64 <= SHARE * free as f64
@@ -294,7 +293,7 @@ mod tests {
         };
         let error = Compute::choose(typed, larger).unwrap_err().to_string();
         assert!(
-            error.contains("214.7 GB") && error.contains("149.2 GB"),
+            error.contains("214.7 GB") && error.contains("149.3 GB"),
             "{error}"
         );
     }
@@ -336,6 +335,9 @@ mod tests {
             adam: false,
             ..HERE
         };
-        assert_eq!(Compute::choose(Typed::default(), sgd).unwrap().look_every, 1);
+        assert_eq!(
+            Compute::choose(Typed::default(), sgd).unwrap().look_every,
+            1
+        );
     }
 }

@@ -254,7 +254,7 @@ impl Rows {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use tfbind_prep::schema::{Contig, DataWriter, Window};
 
@@ -275,7 +275,7 @@ mod tests {
     }
 
     /// Two rows of 8 bases that touch, 10..18 and 18..26, with 2 bases of margin.
-    fn windows(folder: &Path) -> Windows {
+    pub fn windows(folder: &Path) -> Windows {
         let path = folder.join("data.h5");
         let header = Header {
             task: Task::PerBase,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// cuda.cpp, compiled; empty where its headers were missing.
 const CARRIED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
@@ -23,7 +23,8 @@ pub fn load() -> Result<()> {
     if in_this_process("libtorch_cuda.so").is_some() {
         return Ok(());
     }
-    let beside = in_this_process("libtorch_cpu.so").map(|cpu| cpu.with_file_name("libtorch_cuda.so"));
+    let beside =
+        in_this_process("libtorch_cpu.so").map(|cpu| cpu.with_file_name("libtorch_cuda.so"));
     if let Some(library) = beside.filter(|library| library.exists()) {
         let opened = ffi::open_for_all(&library);
         // It stays open for good.
@@ -76,6 +77,14 @@ pub fn fused_adam(
 ) -> Result<()> {
     let [parameters, gradients, first, second] = state;
     let tensors = [parameters, gradients, first, second, step, blocked];
+    for (place, tensor) in tensors.into_iter().enumerate() {
+        let numel = if place < 4 { parameters.numel() } else { 1 };
+        let fits = (tensor.kind(), tensor.device()) == (Kind::Float, parameters.device());
+        ensure!(
+            fits && tensor.numel() == numel && tensor.is_contiguous(),
+            "Adam's tensor {place}: {tensor:?} beside {parameters:?}"
+        );
+    }
     ffi::fused_adam(tensors, rate, betas, eps)
 }
 
@@ -111,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_call_of_aten_is_an_error() {
+    fn adam_takes_no_tensors_that_do_not_fit() {
         let tensor = Tensor::from_slice(&[1f32, 2.0]);
         let one = Tensor::from(1f32);
         let wrong = tensor.narrow(0, 0, 1);

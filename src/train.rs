@@ -81,10 +81,20 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         .looking_every(compute.look_every);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &compute.line(), &way, rows, &progress)?;
+    let mut log = Log::open(
+        comm,
+        &args.run,
+        &plan,
+        &compute.line(),
+        &way,
+        rows,
+        &progress,
+    )?;
 
     let place = (comm.rank(), comm.size());
-    let filling = compute.resident.then(|| Filling::start(windows.clone(), device));
+    let filling = compute
+        .resident
+        .then(|| Filling::start(windows.clone(), device));
     let filling = filling.transpose()?;
     let from = progress.position();
     let mut loader = Loader::of_training(&plan, windows.clone(), place, from, filling)?;
@@ -145,7 +155,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                 launched.push_back((held, rate));
             }
             for outcome in trainer.outcomes(comm)? {
-                let Outcome { loss, labels, norm, .. } = outcome;
+                let Outcome {
+                    loss, labels, norm, ..
+                } = outcome;
                 let (held, rate) = launched.pop_front().expect("as many as were launched");
                 let step = progress.step + 1;
                 stopping |= outcome.asked > 0.0;

@@ -9,14 +9,14 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::{
     cli::VerifyArgs,
     comm::{Comm, Solo, Transport, TransportChoice, decide},
-    compute::{Compute, Facts, Typed},
+    compute::{Compute, Facts, Feed, Replay, Typed},
     data::{Rows, Windows},
     device,
     engine::Net,
     flat::Slot,
     loader::Loader,
     model::{BatchNorm, Options},
-    optim::Optimizer,
+    optim::{Optimizer, Rule},
     plan::{Plan, Settings, read_settings},
     resume::shared_settings,
     sampler::Position,
@@ -49,11 +49,20 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     }
     let batch_norm = plan.options.batch_norm;
     let typed = Typed::from(&plan.settings);
+    ensure!(
+        typed.replay != Some(Replay::On) && typed.feed != Some(Feed::Resident),
+        "verify computes step by step from the file: --replay on and --feed resident belong to train"
+    );
+    let facts = Facts {
+        adam: plan.optimizer == Rule::Adam,
+        ..Facts::of(device)?
+    };
     let compute = Compute {
-        // Rows come from the loader and every step is looked at: verify compares, and takes no time.
         replay: false,
         resident: false,
-        ..Compute::choose(typed, Facts::of(device)?)?
+        // Each step is compared.
+        look_every: 1,
+        ..Compute::choose(typed, facts)?
     };
     if comm.rank() == 0 {
         println!("      compute  {}", compute.line());

@@ -3,6 +3,7 @@
 mod common;
 mod doctor;
 mod failure;
+mod forms;
 mod golden;
 mod journey;
 mod models;

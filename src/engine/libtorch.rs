@@ -151,8 +151,7 @@ impl Engine for Libtorch {
             ..self.form
         };
         let plain = compute.layout == Layout::Plain && !bf16;
-        self.twin =
-            (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
+        self.twin = (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
         self.replays = match (compute.replay, self.device) {
             (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
             _ => None,

@@ -48,7 +48,7 @@ fn check(words: Words) -> Result<()> {
     bail!("{}", text.lines().next().unwrap_or_default().to_string())
 }
 
-/// See [`super::fused_adam`].
+/// See [`super::fused_adam`], which checks the tensors.
 pub fn fused_adam(
     [parameters, gradients, first, second, step, blocked]: [&Tensor; 6],
     rate: f64,
@@ -56,7 +56,8 @@ pub fn fused_adam(
     eps: f64,
 ) -> Result<()> {
     let at = |tensor: &Tensor| tensor.as_ptr().cast::<AtTensor>().cast_mut();
-    // SAFETY: tch's pointers are at::Tensor*, alive while borrowed; ATen checks kinds, sizes and devices itself.
+    // SAFETY: tch's pointers are at::Tensor*, alive while borrowed; the caller has checked kinds, sizes and devices, as
+    // ATen does not.
     check(unsafe {
         tfbind_fused_adam(
             at(parameters),

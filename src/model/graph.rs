@@ -288,9 +288,7 @@ impl Graph {
                 } => {
                     let (x, bias) = (input(0), Some(bias));
                     let x = match last {
-                        true => {
-                            x.conv_transpose2d(weight, bias, [1, 2], [0, 0], [0, 0], 1, [1, 1])
-                        }
+                        true => x.conv_transpose2d(weight, bias, [1, 2], [0, 0], [0, 0], 1, [1, 1]),
                         false => x.conv_transpose1d(weight, bias, 2, 0, 0, 1, 1),
                     };
                     activate(x, *activation)

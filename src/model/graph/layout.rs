@@ -5,6 +5,9 @@
 //! Padding is exact: a channel that is added has zero weights to it and from it, so that it is zero after a convolution,
 //! after ReLU and after batch norm, and nothing of it reaches the others.
 
+#[cfg(test)]
+mod tests;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};

@@ -1,0 +1,160 @@
+use half::f16;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::{
+    comm::Solo,
+    compute::{Compute, Precision},
+    data::{Draw, Rows},
+    engine::Net,
+    model::{Activation, Arch, BatchNorm, Io, Layout, Options},
+    sampler::SplitMix,
+    timeline::Timeline,
+};
+
+fn io(length: usize) -> Io {
+    Io {
+        channels: 6,
+        length: length as i64,
+        targets: 3,
+        per_base: true,
+    }
+}
+
+fn rows(batch: usize, length: usize) -> Rows {
+    let (signals, labels) = (2 * batch * length, 3 * batch * length);
+    Rows {
+        draws: (0..batch as u32).map(Draw::from).collect(),
+        seq: (0..batch * length).map(|i| (i * i / 3 % 5) as u8).collect(),
+        signal: (0..signals)
+            .map(|i| f16::from_f32((i * 7 % 31) as f32 / 31.0))
+            .collect(),
+        label: (0..labels).map(|i| (i * i % 7 % 3) as i8 - 1).collect(),
+        resident: None,
+    }
+}
+
+/// Twice the same model, whose biases, norms and running statistics are none of them what padding would be.
+fn nets(kind: Kind, arch: Arch, batch_norm: BatchNorm, length: usize) -> [Net; 2] {
+    let options = Options {
+        up_activation: (arch == Arch::Unet).then_some(Activation::Relu),
+        batch_norm,
+    };
+    let net = || Net::of_kind(kind, arch, options, io(length), Device::Cpu, 5, None).unwrap();
+    let nets = [net(), net()];
+    let [own, plain] = nets.each_ref().map(|net| &net.flat);
+    // Not from libtorch's generator, which all tests share.
+    let noise = |flat: &Tensor, by: f64| {
+        let mut random = SplitMix::keyed(&[6]);
+        let one = |_| by * (random.below(1000) as f64 / 1000.0 - 0.5);
+        let values: Vec<f64> = (0..flat.numel()).map(one).collect();
+        Tensor::from_slice(&values).to_kind(flat.kind())
+    };
+    no_grad(|| {
+        let _ = (plain.parameters.shallow_clone()).g_add_(&noise(&plain.parameters, 0.05));
+        let _ = (plain.buffers.shallow_clone()).g_add_(&noise(&plain.buffers, 0.5));
+        own.parameters.shallow_clone().copy_(&plain.parameters);
+        own.buffers.shallow_clone().copy_(&plain.buffers);
+    });
+    nets
+}
+
+fn compute(layout: Layout, precision: Precision) -> Compute {
+    Compute {
+        layout,
+        precision,
+        ..Compute::PLAIN
+    }
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    if a.numel() == 0 {
+        return 0.0;
+    }
+    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+    ((&a - &b).norm() / b.norm().clamp_min(f64::MIN_POSITIVE)).double_value(&[])
+}
+
+/// Relative differences of logits, loss, each gradient's worst, running statistics.
+fn compare(own: &mut Net, plain: &mut Net, length: usize) -> [f64; 4] {
+    let rows = rows(3, length);
+    let mut timeline = Timeline::new(&Solo, Device::Cpu, false);
+    let mut loss = |net: &mut Net| {
+        // Twice, as the second begins with what the first left.
+        let sum = &|_: &mut Tensor| {};
+        net.engine.gradients(&rows, &mut timeline, sum).unwrap();
+        net.engine.gradients(&rows, &mut timeline, sum).unwrap()
+    };
+    let (a, b) = (loss(own), loss(plain));
+    assert_eq!(a.1, b.1);
+    let logits = |net: &mut Net| Tensor::from_slice(&net.engine.logits(&rows).unwrap());
+    let of_logits = largest_difference(&logits(own), &logits(plain));
+    let slots = own.flat.parameter_slots.iter();
+    let gradients = slots.map(|slot| {
+        let (a, b) = (
+            slot.view(&own.flat.gradients),
+            slot.view(&plain.flat.gradients),
+        );
+        assert!(b.abs().max().double_value(&[]) > 0.0, "{}", slot.name);
+        largest_difference(&a, &b)
+    });
+    [
+        of_logits,
+        (a.0 - b.0).abs() / b.0.abs(),
+        gradients.fold(0.0, f64::max),
+        largest_difference(&own.flat.buffers, &plain.flat.buffers),
+    ]
+}
+
+#[test]
+fn channels_last_and_padding_are_exact() {
+    for (arch, batch_norm) in [
+        (Arch::Unet, BatchNorm::Rank),
+        (Arch::Unet, BatchNorm::Sync),
+        (Arch::Unet, BatchNorm::Frozen),
+        (Arch::Cnn, BatchNorm::Rank),
+    ] {
+        let [mut own, mut plain] = nets(Kind::Double, arch, batch_norm, 64);
+        own.compute_as(&compute(Layout::ChannelsLast, Precision::F32))
+            .unwrap();
+        // Logits leave as f32.
+        let [logits, loss, gradients, running] = compare(&mut own, &mut plain, 64);
+        assert!(
+            logits < 1e-6 && loss < 1e-12 && gradients < 1e-9 && running < 1e-12,
+            "{arch:?} {batch_norm:?}: {logits:e} {loss:e} {gradients:e} {running:e}"
+        );
+    }
+}
+
+#[test]
+fn a_change_of_the_weights_reaches_the_twin() {
+    let [mut own, _] = nets(Kind::Float, Arch::Unet, BatchNorm::Rank, 64);
+    own.compute_as(&compute(Layout::ChannelsLast, Precision::F32))
+        .unwrap();
+    let before = own.engine.logits(&rows(1, 64)).unwrap();
+    let _ = no_grad(|| own.flat.parameters.shallow_clone().g_mul_scalar_(1.1));
+    assert_ne!(own.engine.logits(&rows(1, 64)).unwrap(), before);
+}
+
+/// 8 bits of precision, over 22 convolutions in the U-Net; the gradients of the weights and the statistics are f32. A
+/// window is long enough that the deepest norm has more than noise to divide by.
+#[test]
+fn bf16_is_near() {
+    for (arch, batch_norm, layout, tolerance) in [
+        (Arch::Cnn, BatchNorm::Rank, Layout::Plain, 0.05),
+        (Arch::Cnn, BatchNorm::Rank, Layout::ChannelsLast, 0.05),
+        (Arch::Unet, BatchNorm::Rank, Layout::Plain, 0.3),
+        (Arch::Unet, BatchNorm::Rank, Layout::ChannelsLast, 0.3),
+        (Arch::Unet, BatchNorm::Sync, Layout::ChannelsLast, 0.3),
+    ] {
+        let [mut own, mut plain] = nets(Kind::Float, arch, batch_norm, 1024);
+        own.compute_as(&compute(layout, Precision::Bf16)).unwrap();
+        let [_, loss, _, running] = compare(&mut own, &mut plain, 1024);
+        let whole = largest_difference(&own.flat.gradients, &plain.flat.gradients);
+        println!("{arch:?} {batch_norm:?} {layout:?}: {loss:e} {whole:e} {running:e}");
+        assert!(
+            loss < 0.02 && whole < tolerance && running < 0.02,
+            "{arch:?} {batch_norm:?} {layout:?}: loss {loss:e} gradient {whole:e} running {running:e}"
+        );
+        assert_eq!(own.flat.gradients.kind(), Kind::Float);
+    }
+}

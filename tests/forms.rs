@@ -1,0 +1,108 @@
+//! Training in other forms than the plain one, as far as a CPU can show it: the same losses, or a clear error.
+
+use crate::common::Run;
+
+/// Slowly: Adam's first steps turn the rounding of small gradients into whole steps.
+const TRAIN: [&str; 7] = [
+    "--global-batch",
+    "4",
+    "--epochs",
+    "2",
+    "--reverse-complement",
+    "--lr",
+    "1e-5",
+];
+
+fn close(a: &[f64], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= tolerance * b.abs(), "{a} instead of {b}");
+    }
+}
+
+#[test]
+fn other_forms_train_alike_on_one_rank_and_two() {
+    for ranks in [1, 2] {
+        let mut run = Run::new();
+        run.ranks(ranks).write_data(24, |_, _| {});
+        run.train("plain", &TRAIN);
+        let plain = run.losses("plain");
+        for (name, form, tolerance) in [
+            ("last", ["--layout", "channels-last"], 1e-3),
+            ("bf16", ["--precision", "bf16"], 3e-2),
+            ("ahead", ["--look-every", "4"], 1e-3),
+        ] {
+            let said = run.train(name, &[&TRAIN[..], &form].concat());
+            assert!(said.contains("compute  libtorch"), "{said}");
+            close(&run.losses(name), &plain, tolerance);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_found_later_and_nothing_came_of_it() {
+    let mut run = Run::new();
+    run.ranks(2).write_data(32, |_, _| {});
+    let wild = [
+        "--batch",
+        "4",
+        "--warmup",
+        "0",
+        "--epochs",
+        "9",
+        "--lr",
+        "1e30",
+        "--schedule",
+        "none",
+    ];
+    let ends = |name: &str, every: &str| {
+        let train = [
+            "train", "--data", "data.h5", "--run", name, "--device", "cpu",
+        ];
+        let every = ["--look-every", every];
+        let stopped = run.fails(&[&train[..], &wild, &every].concat());
+        let saved = run.last(name);
+        let again = ["train", "--run", name, "--resume", "--non-finite", "skip"];
+        let skipped = run.fails(&[&again[..], &every].concat());
+        assert_eq!(run.last(name).header.progress.skipped, 10);
+        let step = |text: &str| text.split(": not finite").next().map(str::to_string);
+        (step(&stopped), step(&skipped), saved)
+    };
+    let (one, four) = (ends("one", "1"), ends("four", "4"));
+    assert!(one.0.as_ref().is_some_and(|text| text.ends_with("step 2")));
+    assert_eq!((&one.0, &one.1), (&four.0, &four.1));
+    assert_eq!(one.2.header.progress.step, four.2.header.progress.step);
+    for (a, b) in one.2.sorted_tensors().iter().zip(four.2.sorted_tensors()) {
+        assert_eq!(a.0, b.0);
+        for (a, b) in a.1.iter().zip(b.1) {
+            assert!((a - b).abs() <= 1e-4 * b.abs().max(1e-6), "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn what_a_cpu_cannot_do_is_refused() {
+    let run = Run::new();
+    run.write_data(8, |_, _| {});
+    for (arguments, expected) in [
+        (["--precision", "tf32"], "no TF32"),
+        (["--replay", "on"], "needs a GPU"),
+        (["--feed", "resident"], "on a GPU"),
+        (["--look-every", "0"], "at least 1"),
+    ] {
+        let whole = [
+            "train", "--data", "data.h5", "--run", "run", "--device", "cpu",
+        ];
+        let error = run.fails(&[&whole[..], &TRAIN, &arguments].concat());
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = run.fails(
+        &[
+            &["train", "--data", "data.h5", "--run", "run"][..],
+            &["--optimizer", "sgd", "--look-every", "4"],
+            &TRAIN,
+        ]
+        .concat(),
+    );
+    assert!(error.contains("only --optimizer adam"), "{error}");
+}
