@@ -77,12 +77,12 @@ fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     }
     places.push(lib.join("../../nvidia/cu13"));
     places.push("/usr/local/cuda".into());
-    let includes = places.into_iter().map(|place| place.join("include"));
-    let found = includes.map(|place| place.join("cuda_runtime_api.h"));
-    found
-        .inspect(|header| println!("cargo:rerun-if-changed={}", header.display()))
-        .find(|header| header.exists())
-        .and_then(|header| header.parent().map(Path::to_path_buf))
+    // A folder that is not there would have cargo build anew each time.
+    let there = places.into_iter().filter(|place| place.is_dir());
+    there
+        .inspect(|place| println!("cargo:rerun-if-changed={}", place.display()))
+        .map(|place| place.join("include"))
+        .find(|include| include.join("cuda_runtime_api.h").exists())
 }
 
 /// The libtorch that is linked, for `doctor` to compare with the one that is loaded.

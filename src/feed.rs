@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -163,10 +163,11 @@ impl Resident {
             (vec![tracks, width], Kind::Half),
             (vec![targets, labels], Kind::Int8),
         ];
-        let whole = sizes.clone().map(|(size, kind)| {
+        let [seq, signal, label] = sizes.map(|(size, kind)| {
             let size: Vec<i64> = [rows as i64].into_iter().chain(size).collect();
-            Tensor::empty(size, (kind, device))
+            Tensor::f_empty(size, (kind, device))
         });
+        let whole = [seq?, signal?, label?];
         for first in (0..rows).step_by(CHUNK) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -241,9 +242,7 @@ impl Filling {
         let (place, stop) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
         let (there, asked) = (place.clone(), stop.clone());
         let fill = move || {
-            // Not a panic of this thread alone: the loop is to end with these words.
-            let loaded = std::panic::catch_unwind(|| Resident::load(&windows, device, &asked));
-            let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("no room on {device:?}")));
+            let loaded = Resident::load(&windows, device, &asked);
             if let Some(loaded) = loaded.transpose() {
                 let _ = there.set(loaded.map(Arc::new).map_err(|err| format!("{err:#}")));
             }

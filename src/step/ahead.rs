@@ -145,7 +145,8 @@ impl Trainer {
 
     /// Of the steps since the last look, in order. After one that is not finite the others changed nothing.
     pub fn outcomes(&mut self, comm: &dyn Comm) -> Result<Vec<Outcome>> {
-        if let Some(ahead) = &mut self.ahead {
+        let ahead = self.ahead.as_mut();
+        if let Some(ahead) = ahead.filter(|ahead| !ahead.steps.is_empty()) {
             let steps = Tensor::stack(&std::mem::take(&mut ahead.steps), 0).flatten(0, -1);
             let mut numbers = Ok(Vec::new());
             // Here the host waits for the device, and so for the other ranks.
