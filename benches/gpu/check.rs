@@ -12,15 +12,18 @@ use tfbind_mpi::{
 
 use crate::{Bench, form::Form, time::Run};
 
-/// Form, and the relative difference of the whole gradient that its rounding explains; of logits and loss a third.
-const FORMS: [(&str, f64); 6] = [
-    ("f32", 1e-3),
-    ("f32+last", 1e-3),
-    ("tf32", 5e-2),
-    ("tf32+last", 5e-2),
-    ("bf16", 0.3),
-    ("bf16+last", 0.3),
+/// Form, and the relative differences that its rounding explains: of logits, loss and running statistics, and of the
+/// gradient, in which a ReLU that rounding turns weighs more (PyTorch's autocast to bf16 leaves 0.6 on random labels).
+const FORMS: [(&str, f64, f64); 6] = [
+    ("f32", 1e-4, 2e-2),
+    ("f32+last", 1e-4, 2e-2),
+    ("tf32", 3e-3, 0.3),
+    ("tf32+last", 3e-3, 0.3),
+    ("bf16", 2e-2, 1.0),
+    ("bf16+last", 2e-2, 1.0),
 ];
+/// So small that the weights stay: what the steps leave is the mean of their gradients, Adam's first moment.
+const RATE: f64 = 1e-9;
 
 pub fn check(bench: &Bench) -> Result<()> {
     let windows = bench.windows()?;
@@ -50,7 +53,7 @@ pub fn check(bench: &Bench) -> Result<()> {
         "form", "logits", "loss", "gradient", "running"
     );
     let mut worst = Vec::new();
-    for (name, tolerance) in FORMS {
+    for (name, tolerance, of_gradient) in FORMS {
         if name.starts_with("tf32") && bench.device == Device::Cpu {
             continue;
         }
@@ -62,22 +65,23 @@ pub fn check(bench: &Bench) -> Result<()> {
         let own = Numbers::of(&mut own, &rows)?;
         let [logits, loss, gradient, running] = own.beside(&expected);
         println!("{name:<12}{logits:>12.1e}{loss:>12.1e}{gradient:>12.1e}{running:>12.1e}");
-        let most = logits.max(loss).max(running) * 3.0;
-        if most.max(gradient).is_nan() || most.max(gradient) > tolerance {
+        let within =
+            [logits, loss, running].iter().all(|&off| off < tolerance) && gradient < of_gradient;
+        if !within {
             worst.push(name);
         }
     }
     for (other, plain) in same(bench.device) {
-        let weights = |name: &str| -> Result<Tensor> {
+        let moment = |name: &str| -> Result<Tensor> {
             let form: Form = name.parse().map_err(anyhow::Error::msg)?;
-            let mut run = Run::start(bench, &form, 4)?;
+            let mut run = Run::start(bench, &form, 4, RATE)?;
             run.steps(if bench.tiny { 6 } else { 24 })?;
-            Ok(run.trainer.net.flat.parameters.to_device(Device::Cpu))
+            Ok(run.trainer.optimizer.first.to_device(Device::Cpu))
         };
-        let off = relative(&weights(other)?, &weights(plain)?);
-        println!("{other} beside {plain}: weights after the same steps differ by {off:.1e}");
-        // Sums in another order, and Adam's first steps, which turn rounding of small gradients into whole steps.
-        if off.is_nan() || off > 2e-2 {
+        let off = relative(&moment(other)?, &moment(plain)?);
+        println!("{other} beside {plain}: mean gradients of the same steps differ by {off:.1e}");
+        let tolerance = if other.starts_with("bf16") { 0.2 } else { 2e-2 };
+        if off.is_nan() || off > tolerance {
             worst.push(other);
         }
     }

@@ -106,7 +106,7 @@ fn write_data(path: &std::path::Path, rows: usize, length: usize) -> Result<()> 
         genome: "random".into(),
         contigs: vec![Contig {
             name: "random".into(),
-            size: (rows * length) as i64,
+            size: (rows * length) as u64,
         }],
         tracks: vec!["signal".into()],
         targets: vec!["site".into()],

@@ -32,6 +32,7 @@ use crate::{
 const BLOCK: u64 = 16;
 const SECONDS: Duration = Duration::from_secs(3);
 const WARM_UP: u64 = 12;
+const RATE: f64 = 1e-3;
 
 pub fn serve(bench: &Bench) -> Result<()> {
     for line in stdin().lock().lines() {
@@ -47,7 +48,7 @@ pub fn serve(bench: &Bench) -> Result<()> {
 fn measure(bench: &Bench, line: &str) -> Result<Value> {
     let (form, batch) = line.split_once(' ').context("FORM BATCH")?;
     let form: Form = form.parse().map_err(anyhow::Error::msg)?;
-    let mut run = Run::start(bench, &form, batch.parse()?)?;
+    let mut run = Run::start(bench, &form, batch.parse()?, RATE)?;
     run.steps(WARM_UP)?;
     if form.source == Source::Resident {
         let began = Instant::now();
@@ -72,7 +73,7 @@ fn measure(bench: &Bench, line: &str) -> Result<Value> {
 }
 
 pub fn steps(bench: &Bench, form: Form, batch: usize) -> Result<()> {
-    Run::start(bench, &form, batch)?.steps(WARM_UP + 3)
+    Run::start(bench, &form, batch, RATE)?.steps(WARM_UP + 3)
 }
 
 pub struct Run {
@@ -81,12 +82,13 @@ pub struct Run {
     /// Batches in the host's memory.
     held: Vec<Rows>,
     step: u64,
+    rate: f64,
     resident: bool,
     look_every: u64,
 }
 
 impl Run {
-    pub fn start(bench: &Bench, form: &Form, batch: usize) -> Result<Self> {
+    pub fn start(bench: &Bench, form: &Form, batch: usize, rate: f64) -> Result<Self> {
         let windows = Arc::new(bench.windows()?);
         let options = Options {
             batch_norm: BatchNorm::Rank,
@@ -134,6 +136,7 @@ impl Run {
             loader,
             held,
             step: 0,
+            rate,
             resident: false,
             look_every: form.compute.look_every,
         })
@@ -152,7 +155,8 @@ impl Run {
             self.step += 1;
             self.trainer.begin(self.step);
             self.trainer.launch(&Solo, rows)?;
-            self.trainer.complete(&Solo, false, None, 1e-3, self.step)?;
+            self.trainer
+                .complete(&Solo, false, None, self.rate, self.step)?;
             if self.step.is_multiple_of(self.look_every) {
                 outcomes.extend(self.trainer.outcomes(&Solo)?);
             }
