@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# The training step on a GPU beside PyTorch, on a machine that has python3 with torch but no Rust, MPI or HDF5.
+# The training step on a GPU beside PyTorch, on a machine that has python3 with torch but no Rust, MPI or HDF5: the
+# program that is carried is the bench `gpu`, which trains by the library's own trainer, loader and engine.
 #   benches/gpu/run.sh HOST           carry the program there by ssh, run, bring the page to benches/results
 #   benches/gpu/run.sh --pack FOLDER  only gather what is carried, for a queue system; run FOLDER/benches/gpu/table.py
 #   benches/gpu/run.sh --here         run on this machine
-# What follows goes to table.py: --batches 8,64 --rounds 3 --minutes 25. Without a GPU: --here --device cpu --tiny.
+# What follows goes to table.py: --batches 8,64 --rounds 3 --minutes 25. Without a GPU: --here --device cpu --tiny --out target.
 # LIBTORCH names the libtorch to build with; the one that runs is that of python3's torch, of the same version.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 [ $# -ge 1 ] || usage
 whole="benches/gpu/run.sh $*"
 where=$1; shift
 
 pack() {
     local into=$1 gpu library
-    cargo build --release --locked --bench gpu --bin tfbind-mpi
+    cargo build --release --locked --bench gpu
     gpu=$(cargo build --release --locked --bench gpu --message-format json 2>/dev/null \
         | sed -n 's/.*"name":"gpu".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
     [ -x "$gpu" ] || { echo "$0: cargo names no program for the bench gpu" >&2; exit 1; }
@@ -22,10 +23,9 @@ pack() {
     cp benches/gpu/*.py "$into/benches/gpu"
     cp benches/peers/unet.py "$into/benches/peers"
     strip -o "$into/benches/gpu/gpu" "$gpu"
-    strip -o "$into/benches/gpu/tfbind-mpi" target/release/tfbind-mpi
     git describe --always --dirty >"$into/benches/gpu/commit"
     # libtorch and CUDA are those of torch there, and the C and C++ libraries those of the system.
-    ldd "$gpu" | awk '$3 ~ /^\// {print $3}' \
+    ldd "$gpu" | awk '$3 ~ /^\// {print $3}' | sort -u \
         | grep -Ev '/(libtorch|libc10|libgomp|libcud|libcup|ld-linux|lib(c|m|dl|rt|util|resolv|pthread|stdc\+\+|gcc_s)\.)' \
         | while read -r library; do cp -L "$library" "$into/benches/gpu/lib"; done
     du -sh "$into" | cut -f1 | sed 's/$/ to carry/'

@@ -45,7 +45,7 @@ fn check(words: Words) -> Result<()> {
     // SAFETY: the shims return null or a string that ends in 0 and lives until this thread's next call.
     let text = unsafe { CStr::from_ptr(words) }.to_string_lossy();
     // libtorch appends its C++ stack.
-    bail!("{}", text.lines().next().unwrap_or_default().to_string())
+    bail!("{}", text.lines().next().unwrap_or_default())
 }
 
 /// See [`super::fused_adam`], which checks the tensors.
