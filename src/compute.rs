@@ -51,7 +51,8 @@ pub enum Feed {
 
 /// Steps that a GPU runs ahead of the host unless others are typed.
 const LOOK_EVERY: u64 = 16;
-/// Share of a GPU's free memory that the data may take: a step of 512 windows needs some 60 GB for the U-Net.
+/// Share of a GPU's free memory that the data may take. The rest is for the step: the U-Net keeps some 20 MB of f32 for a
+/// window of 10,240 bases, counted over its layers.
 const SHARE: f64 = 0.4;
 
 /// What was typed.

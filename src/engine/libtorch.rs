@@ -1,7 +1,7 @@
 //! libtorch's autograd: every model, every device.
 
 use anyhow::{Result, ensure};
-use tch::{Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
+use tch::{Cuda, Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 
 use super::{Engine, add_to, replay::Replays};
 use crate::{
@@ -144,6 +144,8 @@ impl Engine for Libtorch {
         );
         if self.device != Device::Cpu {
             gpu::allow_tf32(compute.precision == Precision::Tf32);
+            // Batches are of one size: what cuDNN measures of its algorithms serves all steps.
+            Cuda::cudnn_set_benchmark(true);
         }
         self.form = Form {
             layout: compute.layout,
