@@ -57,8 +57,7 @@ impl<'a> Log<'a> {
         comm: &'a dyn Comm,
         run: &Path,
         plan: &Plan,
-        computing: &str,
-        transport: &str,
+        [computing, transport]: &[String; 2],
         rows: usize,
         progress: &Progress,
     ) -> Result<Self> {

@@ -8,18 +8,18 @@ use crate::{
     checkpoint::{self, Checkpoint, Header, Progress},
     cli::TrainArgs,
     comm::{Comm, Transport, decide},
-    compute::{Compute, Facts, Typed},
+    compute::Compute,
     data::{Rows, Windows},
     device,
     engine::Net,
     evaluate,
-    feed::{Filling, Resident},
+    feed::Filling,
     job::RESUMABLE,
     loader::Loader,
     metrics::Metrics,
     model::BatchNorm,
     nonfinite::{self, NonFinite},
-    optim::{Optimizer, Rule},
+    optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
     report::{Log, StepLine},
     resume::{BEST, LAST, keep, resume, shared_settings, sweep},
@@ -46,15 +46,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let io = windows.io();
     let prior = Some(windows.positive_share());
-    let compute = Compute::choose(
-        Typed::from(&plan.settings),
-        Facts {
-            synced: plan.options.batch_norm == BatchNorm::Sync,
-            adam: plan.optimizer == Rule::Adam,
-            data_bytes: Resident::bytes(&windows),
-            ..Facts::of(device)?
-        },
-    )?;
+    let compute = Compute::of_training(&plan, &windows, device)?;
     let mut net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
     net.compute_as(&compute)?;
     let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
@@ -81,21 +73,14 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         .looking_every(compute.look_every);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(
-        comm,
-        &args.run,
-        &plan,
-        &compute.line(),
-        &way,
-        rows,
-        &progress,
-    )?;
+    let how = [compute.line(), way];
+    let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
-    let filling = compute
-        .resident
-        .then(|| Filling::start(windows.clone(), device));
-    let filling = filling.transpose()?;
+    let filling = match compute.resident {
+        true => Some(Filling::start(windows.clone(), device)?),
+        false => None,
+    };
     let from = progress.position();
     let mut loader = Loader::of_training(&plan, windows.clone(), place, from, filling)?;
     let (began, seconds_before) = (Instant::now(), progress.training_seconds);

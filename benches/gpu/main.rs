@@ -45,6 +45,8 @@ enum Command {
     Check,
     /// For each line `FORM BATCH` of the input, one line of JSON with the time of a step
     Serve,
+    /// Write the windows that the others use, for `tfbind-mpi train`
+    Data { file: PathBuf },
     /// A few steps, for a profiler to watch
     Steps { form: Form, batch: usize },
 }
@@ -70,13 +72,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let device = device::set_up(arguments.device, None, &Solo)?;
-    let folder = tempfile::tempdir()?;
-    let data = folder.path().join("data.h5");
     let (rows, length) = match arguments.tiny {
         true => (32, 512),
         false => (1024, 10_240),
     };
+    if let Command::Data { file } = &arguments.command {
+        return write_data(file, rows, length);
+    }
+    let device = device::set_up(arguments.device, None, &Solo)?;
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data.h5");
     write_data(&data, rows, length)?;
     let bench = Bench {
         device,
@@ -85,6 +90,7 @@ fn run(arguments: Arguments) -> Result<()> {
         data,
     };
     match arguments.command {
+        Command::Data { .. } => unreachable!("returned above"),
         Command::Check => check::check(&bench),
         Command::Serve => time::serve(&bench),
         Command::Steps { form, batch } => time::steps(&bench, form, batch),
@@ -106,7 +112,7 @@ fn write_data(path: &std::path::Path, rows: usize, length: usize) -> Result<()> 
         genome: "random".into(),
         contigs: vec![Contig {
             name: "random".into(),
-            size: (rows * length) as u64,
+            size: (2 * rows * length) as u64,
         }],
         tracks: vec!["signal".into()],
         targets: vec!["site".into()],
@@ -117,7 +123,7 @@ fn write_data(path: &std::path::Path, rows: usize, length: usize) -> Result<()> 
     };
     let mut writer = DataWriter::create(path, &header, true)?;
     let mut random = SplitMix::keyed(&[1]);
-    for row in 0..rows {
+    for row in 0..rows + rows / 8 {
         let mut label = vec![0; length];
         if row % 4 == 0 {
             label[length / 4..][..200.min(length / 8)].fill(1);
@@ -133,7 +139,7 @@ fn write_data(path: &std::path::Path, rows: usize, length: usize) -> Result<()> 
                 strand: 1,
             },
         };
-        writer.push("train", &window)?;
+        writer.push(if row < rows { "train" } else { "valid" }, &window)?;
     }
     writer.finish()?;
     Ok(())

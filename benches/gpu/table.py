@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -32,7 +33,9 @@ def environment():
     libraries = [os.path.join(HERE, "lib"), os.path.join(os.path.dirname(torch.__file__), "lib")]
     inherited = os.environ.get("LD_LIBRARY_PATH")
     path = ":".join(libraries + ([inherited] if inherited else []))
-    return dict(os.environ, LD_LIBRARY_PATH=path)
+    # One process without a launcher, from the carried parts of Open MPI.
+    mpi = {"OPAL_PKGLIBDIR": os.path.join(HERE, "openmpi"), "OMPI_MCA_ess_singleton_isolated": "1"}
+    return dict(os.environ, LD_LIBRARY_PATH=path, **mpi)
 
 
 class Server:
@@ -87,6 +90,16 @@ def kernels(program, form, batch, environment):
     return "".join(f"{total / whole:6.1%}  {count:5d}  {name[:100]}\n" for name, (total, count) in ranked)
 
 
+def training(program, device, environment):
+    """The program itself, from a data file to its table of phases."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = said(program + ["data", os.path.join(folder, "data.h5")], env=environment)[1]
+        command = ["train", "--data", "data.h5", "--run", "run", "--device", device, "--batch", "16", "--epochs", "2"]
+        command = [os.path.join(HERE, "tfbind-mpi")] + command
+        code, more = said(command, env=environment, cwd=folder, timeout=240)
+        return f"{text}{more}ended with {code}\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=".")
@@ -108,6 +121,8 @@ def main():
 
     code, check = said(program + ["check"], env=own)
     print(check, flush=True)
+    trained = training(program, options.device, own)
+    print(trained, flush=True)
     times, errors = {}, {}
     if code == 0:
         servers = {"ours": Server(program + ["serve"], own), "PyTorch": Server(peer)}
@@ -127,7 +142,7 @@ def main():
                     print(round_ + 1, *key, answer, flush=True)
         for server in servers.values():
             server.close()
-    pages = [head(options), "## Check\n\n```\n" + check + "```\n"]
+    pages = [head(options), "## Check\n\n```\n" + check + "```\n", "## tfbind-mpi train\n\n```\n" + trained + "```\n"]
     if code == 0:
         pages.append(table(times, errors, batches, [("ours", form) for form in ours] + [("PyTorch", form) for form in peers]))
     if code == 0 and not on_cpu and not late():
@@ -139,7 +154,7 @@ def main():
     path = os.path.join(options.out, f"{datetime.date.today()}-{options.device}{'-tiny' if options.tiny else ''}.md")
     with open(path, "w") as page:
         page.write("\n".join(pages))
-    print("\n".join(pages[2:3]))
+    print("\n".join(pages[3:4]))
     print("written:", path)
     sys.exit(code)
 

@@ -2,7 +2,7 @@
 //! most of the time of a small batch. What differs from step to step stays outside: the sum over ranks, the rate, the
 //! update (some 15 launches).
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use crate::gpu::Recorder;
@@ -92,7 +92,8 @@ impl<R: Record> Replays<R> {
         self.recorded = None;
         let mut recorder = warming.recorder;
         let own: Vec<Tensor> = inputs.iter().map(Tensor::copy).collect();
-        let output = recorder.record(|| compute(&own))?;
+        let output = recorder.record(|| compute(&own));
+        let output = output.context("recording the work of a step (--replay off does without)")?;
         let recorded = self.recorded.insert(Recorded {
             recorder,
             inputs: own,
