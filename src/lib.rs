@@ -23,6 +23,7 @@ pub mod loader;
 pub mod metrics;
 pub mod model;
 pub mod motif;
+pub mod native;
 pub mod nonfinite;
 pub mod optim;
 pub mod plan;

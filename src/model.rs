@@ -8,6 +8,7 @@ mod sync;
 mod unet;
 
 pub use graph::{Activation, Graph};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Builder, Op};
 pub use sync::SumOverRanks;
 
 use anyhow::{Result, bail, ensure};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     comm::TransportChoice,
     device::DeviceChoice,
+    engine::EngineChoice,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
     optim::{Decay, Rule, Scaling, Schedule},
@@ -141,6 +142,8 @@ settings! {
     seed: u64,
     /// Where to compute [default: auto]
     device: DeviceChoice,
+    /// What computes [default: auto]
+    engine: EngineChoice,
     /// CPU threads of a rank [default: its share of the host's cores]
     threads: usize,
     /// How gradients travel [default: auto]
@@ -170,6 +173,7 @@ pub struct Plan {
     pub shift: usize,
     pub seed: u64,
     pub device: DeviceChoice,
+    pub engine: EngineChoice,
     pub transport: TransportChoice,
     pub non_finite: NonFinite,
 }
@@ -294,6 +298,7 @@ impl Plan {
             shift,
             seed: s.seed.unwrap_or(1),
             device: s.device.unwrap_or(DeviceChoice::Auto),
+            engine: s.engine.unwrap_or_default(),
             transport: s.transport.unwrap_or(TransportChoice::Auto),
             non_finite: s.non_finite.unwrap_or(NonFinite::Stop),
             settings: Settings {

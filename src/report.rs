@@ -57,6 +57,7 @@ impl<'a> Log<'a> {
         comm: &'a dyn Comm,
         run: &Path,
         plan: &Plan,
+        computes: &str,
         transport: &str,
         rows: usize,
         progress: &Progress,
@@ -77,6 +78,7 @@ impl<'a> Log<'a> {
             return Ok(log);
         }
         print!("{}", plan.table(comm.size(), rows));
+        println!("       engine  {computes}");
         println!("    transport  {transport}");
         if progress.step > 0 {
             println!(

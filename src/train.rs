@@ -10,7 +10,7 @@ use crate::{
     comm::{Comm, Transport, decide},
     data::Windows,
     device,
-    engine::Net,
+    engine::Build,
     evaluate,
     job::RESUMABLE,
     loader::Loader,
@@ -44,7 +44,17 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let io = windows.io();
     let prior = Some(windows.positive_share());
-    let net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
+    let net = Build {
+        arch: plan.arch,
+        options: plan.options,
+        io,
+        device,
+        engine: plan.engine,
+        kind: tch::Kind::Float,
+        seed: plan.seed,
+        prior,
+    };
+    let net = net.net()?;
     let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
         .over_batches(comm.size() * plan.accumulate);
     let mut header = Header {
@@ -64,11 +74,11 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
-    let (batch_norm, way) = (plan.options.batch_norm, transport.name());
+    let (batch_norm, computes, way) = (plan.options.batch_norm, net.name, transport.name());
     let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &way, rows, &progress)?;
+    let mut log = Log::open(comm, &args.run, &plan, computes, &way, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
     let mut loader = Loader::of_training(&plan, windows.clone(), place, progress.position())?;

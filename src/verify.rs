@@ -11,7 +11,7 @@ use crate::{
     comm::{Comm, Solo, Transport, TransportChoice, decide},
     data::{Rows, Windows},
     device,
-    engine::Net,
+    engine::Build,
     flat::Slot,
     loader::Loader,
     model::{BatchNorm, Options},
@@ -155,15 +155,17 @@ impl Make<'_> {
             ..plan.options
         };
         let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));
-        let net = Net::of_kind(
-            self.kind,
-            plan.arch,
+        let net = Build {
+            arch: plan.arch,
             options,
             io,
-            self.device,
-            plan.seed,
+            device: self.device,
+            engine: plan.engine,
+            kind: self.kind,
+            seed: plan.seed,
             prior,
-        )?;
+        };
+        let net = net.net()?;
         let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
             .over_batches(self.ranks * plan.accumulate);
         let timeline = Timeline::new(comm, self.device, false);

@@ -16,8 +16,8 @@ use tch::{
 use super::{BatchNorm, Io, Options};
 
 /// Keras defaults, which the published models used: momentum 0.99 there is 0.01 here.
-pub(super) const BN_MOMENTUM: f64 = 0.01;
-pub(super) const BN_EPS: f64 = 1e-3;
+pub(crate) const BN_MOMENTUM: f64 = 0.01;
+pub(crate) const BN_EPS: f64 = 1e-3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -31,7 +31,7 @@ pub enum Activation {
 pub struct Value(usize);
 
 #[derive(Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Input,
     Conv {
         weight: Tensor,
@@ -54,12 +54,12 @@ pub(super) enum Op {
 }
 
 #[derive(Debug)]
-pub(super) struct Layer {
-    name: String,
-    pub(super) op: Op,
-    inputs: Vec<usize>,
-    channels: i64,
-    length: i64,
+pub(crate) struct Layer {
+    pub(crate) name: String,
+    pub(crate) op: Op,
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) channels: i64,
+    pub(crate) length: i64,
 }
 
 #[derive(Debug)]
@@ -244,6 +244,10 @@ impl ModuleT for Graph {
 impl Graph {
     pub fn batch_norm(&self) -> BatchNorm {
         self.batch_norm
+    }
+
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
     }
 
     /// The layers in order; `normalise` says what batch norm is.
