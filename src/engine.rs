@@ -10,7 +10,7 @@ use libtorch::Libtorch;
 pub use libtorch::masked_loss;
 pub use native::EngineChoice;
 #[cfg(test)]
-pub(crate) use native::fill;
+pub(crate) use native::{avx512, fill};
 
 use crate::{
     data::Rows,

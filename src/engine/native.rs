@@ -33,10 +33,17 @@ pub enum Isa {
     Avx512,
 }
 
+pub(crate) fn avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+}
+
 /// The best that this CPU has, or a lesser one by the variable `TFBIND_ISA`, for comparisons.
 fn instruction_set() -> Result<Isa> {
     let has = match () {
-        _ if is_x86_feature_detected!("avx512f") => Some(Isa::Avx512),
+        _ if avx512() => Some(Isa::Avx512),
         _ if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(Isa::Avx2),
         _ => None,
     };

@@ -3,7 +3,7 @@
 //! A kernel is a [`Kernel`]: `run` is inlined into a function compiled for the instruction set, which [`Lanes::run`]
 //! is. Loads and stores need no alignment; pointers must be good for `N` elements.
 
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// What a weight or an activation is: f32, or f64 where formulas are proven.
 pub trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
@@ -80,7 +80,7 @@ pub unsafe trait Lanes: Copy + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512;
 
-// SAFETY: a `Program` is only made of Avx512 where the CPU has avx512f.
+// SAFETY: a `Program` is only made of Avx512 where the CPU has avx512f, vl, dq and bw.
 unsafe impl Lanes for Avx512 {
     type T = f32;
     type V = __m512;
@@ -89,7 +89,9 @@ unsafe impl Lanes for Avx512 {
     const ROWS: usize = 8;
     const TAPS: usize = 8;
 
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[inline(never)]
+    // vl: without it sums that are added up in halves may use only sixteen of the registers.
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
     unsafe fn run<K: Kernel<T = f32>>(kernel: K) -> K::Output {
         kernel.run::<Self>()
     }
@@ -141,9 +143,7 @@ unsafe impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn shifted<const S: i32>(p: __m512, q: __m512, _: *const f32) -> __m512 {
-        // Of two vectors at hand: an unaligned load would cross a cache line every time.
-        let (p, q) = (_mm512_castps_si512(p), _mm512_castps_si512(q));
-        _mm512_castsi512_ps(_mm512_alignr_epi32::<S>(q, p))
+        align::<S>(p, q)
     }
     #[inline(always)]
     unsafe fn interleave(a: __m512, b: __m512) -> (__m512, __m512) {
@@ -165,6 +165,26 @@ unsafe impl Lanes for Avx512 {
     }
 }
 
+/// Of two vectors at hand: an unaligned load would cross a cache line every time. As text, because the compiler makes
+/// the intrinsic a permutation whose indices cost six of the registers that hold sums.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn align<const S: i32>(p: __m512, q: __m512) -> __m512 {
+    let shifted;
+    // SAFETY: the instruction reads and writes registers alone.
+    unsafe {
+        asm!(
+            "valignd {0}, {1}, {2}, {3}",
+            out(zmm_reg) shifted,
+            in(zmm_reg) q,
+            in(zmm_reg) p,
+            const S,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    shifted
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2;
 
@@ -177,6 +197,7 @@ unsafe impl Lanes for Avx2 {
     const ROWS: usize = 4;
     const TAPS: usize = 4;
 
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn run<K: Kernel<T = f32>>(kernel: K) -> K::Output {
         kernel.run::<Self>()

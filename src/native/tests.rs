@@ -245,7 +245,7 @@ fn single_precision_gradients_are_double_rounded() {
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         single_is_rounded_double::<Avx2>();
     }
-    if is_x86_feature_detected!("avx512f") {
+    if crate::engine::avx512() {
         single_is_rounded_double::<Avx512>();
     }
 }

@@ -66,38 +66,83 @@ impl<T: Element> WeightGradient<'_, T> {
         for outputs in shares(self.g.rows, (L::ACCUMULATORS / K).min(4)) {
             for input in 0..self.x.rows {
                 match outputs {
-                    1 => self.tile::<L, K, 1>(tap, output, input, from, to),
-                    2 => self.tile::<L, K, 2>(tap, output, input, from, to),
-                    3 => self.tile::<L, K, 3>(tap, output, input, from, to),
-                    _ => self.tile::<L, K, 4>(tap, output, input, from, to),
+                    1 => L::run(Tile::<T, K, 1> {
+                        all: self,
+                        tap,
+                        output,
+                        input,
+                        from,
+                        to,
+                    }),
+                    2 => L::run(Tile::<T, K, 2> {
+                        all: self,
+                        tap,
+                        output,
+                        input,
+                        from,
+                        to,
+                    }),
+                    3 => L::run(Tile::<T, K, 3> {
+                        all: self,
+                        tap,
+                        output,
+                        input,
+                        from,
+                        to,
+                    }),
+                    _ => L::run(Tile::<T, K, 4> {
+                        all: self,
+                        tap,
+                        output,
+                        input,
+                        from,
+                        to,
+                    }),
                 }
             }
             output += outputs;
         }
     }
+}
+
+/// `K` taps of one input row and `R` gradient rows; a function of its own, as within a larger one the compiler runs out
+/// of registers.
+struct Tile<'a, 'b, T, const K: usize, const R: usize> {
+    all: &'a mut WeightGradient<'b, T>,
+    tap: usize,
+    output: usize,
+    input: usize,
+    from: usize,
+    to: usize,
+}
+
+impl<T: Element, const K: usize, const R: usize> Kernel for Tile<'_, '_, T, K, R> {
+    type T = T;
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes<T = T>, const K: usize, const R: usize>(
-        &mut self,
-        tap: usize,
-        output: usize,
-        input: usize,
-        from: usize,
-        to: usize,
-    ) {
-        let mut sums = [[L::splat(T::default()); K]; R];
-        let mut x = self.x.row(input).add(from + tap).sub(self.taps / 2) as *const T;
-        let mut g = self.g.row(output).add(from) as *const T;
-        let end = self.g.row(output).add(to) as *const T;
+    unsafe fn run<L: Lanes<T = T>>(self) {
+        let Self {
+            all,
+            tap,
+            output,
+            input,
+            from,
+            to,
+        } = self;
+        let mut sums = [[L::splat(T::default()); R]; K];
+        let mut x = all.x.row(input).add(from + tap).sub(all.taps / 2) as *const T;
+        let mut g = all.g.row(output).add(from) as *const T;
+        let end = all.g.row(output).add(to) as *const T;
         let mut p = L::load(x);
         while g < end {
             let q = L::load(x.add(L::N));
-            let rows: [L::V; R] = std::array::from_fn(|r| L::load(g.add(r * self.g.stride)));
+            let rows: [L::V; R] = std::array::from_fn(|r| L::load(g.add(r * all.g.stride)));
             macro_rules! tap {
                 ($($t:literal)*) => { $(if K > $t {
                     let shifted = L::shifted::<$t>(p, q, x);
                     for r in 0..R {
-                        sums[r][$t] = L::fma(rows[r], shifted, sums[r][$t]);
+                        sums[$t][r] = L::fma(rows[r], shifted, sums[$t][r]);
                     }
                 })* };
             }
@@ -107,14 +152,16 @@ impl<T: Element> WeightGradient<'_, T> {
             g = g.add(L::N);
         }
         for r in 0..R {
-            let place = ((output + r) * self.x.rows + input) * self.taps + tap;
+            let place = ((output + r) * all.x.rows + input) * all.taps + tap;
             for k in 0..K {
-                let sum = self.sums.get_unchecked_mut(place + k);
-                *sum = T::of(sum.wide() + L::sum(sums[r][k]).wide());
+                let sum = all.sums.get_unchecked_mut(place + k);
+                *sum = T::of(sum.wide() + L::sum(sums[k][r]).wide());
             }
         }
     }
+}
 
+impl<T: Element> WeightGradient<'_, T> {
     /// One tap: products of all pairs of rows, four by four.
     #[inline(always)]
     unsafe fn products<L: Lanes<T = T>>(&mut self) {
