@@ -265,7 +265,7 @@ def main():
     lines = [
         f"{datetime.date.today()}, {machine()}",
         f"{options.rounds} rounds, samples/s of all cores, medians; ratio ours / theirs, its median and range; engine {options.engine}",
-        ", ".join(sorted(version for version in versions if version)),
+        "; ".join(sorted(version for version in versions if version)),
         f"{'against':<56} {'ours':>7} {'theirs':>7} {'ratio':>7}  {'range':<9}  target",
     ]
     results = [shown(row) for row in rows]

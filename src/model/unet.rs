@@ -30,7 +30,7 @@ pub fn unet(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     );
     let up_activation = options.up_activation.unwrap_or(Activation::Relu);
     let (mut graph, mut x) = Builder::new(path, io, options);
-    let (mut skips, mut width) = (Vec::new(), FIRST_WIDTH);
+    let (mut skips, mut width) = (Vec::new(), options.first_width.unwrap_or(FIRST_WIDTH));
     for _ in 0..BLOCKS {
         x = block(&mut graph, x, width);
         skips.push(x);
