@@ -29,6 +29,8 @@ line() {
     printf '%-12s %-78s %s %s  %s\n' "$1" "$2" "$4" "$5" "$met"
 }
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
+# Of a phase, from the table of the timeline.
+share() { awk -v phase="$1" '$1 == phase && $4 ~ /%$/ { sub("%", "", $4); print $4 }' "$2"; }
 speed() { sed -n 's/^[a-z]*: \([0-9.]*\) samples.*/\1/p'; }
 
 consumes=$(one "$step" --batch $batch "${engine[@]}" | tee "$out/step.txt" | speed)
@@ -52,8 +54,8 @@ line first_step "$first s from the start of the program to the end of its first 
 
 rm -rf "$out/run"
 one "$bin/tfbind-mpi" train --run "$out/run" "${common[@]}" --stop-at "$steps" --eval-every 1000000 > "$out/run.txt"
-wait=$(awk '$1 == "data" { sub("%", "", $4); print $4 }' "$out/run.txt")
-line data_wait "$wait % of the time of $steps steps" "$wait" "<" 1
+waits=$(share data "$out/run.txt")
+line data_wait "$waits % of the time of $steps steps" "$waits" "<" 1
 
 # Two splits of different size: the difference is windows alone, without the start.
 num() { sed -n "s/^$1 //p" "$out/windows.txt"; }
@@ -69,6 +71,6 @@ line evaluation "$evaluates samples/s, $(calc %.2f "$evaluates / $inference") of
 
 rm -rf "$out/epoch"
 one "$bin/tfbind-mpi" train --run "$out/epoch" "${common[@]}" --epochs 1 > "$out/epoch.txt"
-saving=$(awk '$1 == "checkpoint" { sub("%", "", $4); print $4 }' "$out/epoch.txt")
+saving=$(share checkpoint "$out/epoch.txt")
 line checkpoint "$saving % of the time of an epoch of $(sed -n 's/^steps //p' "$out/epoch.txt") steps" "$saving" "<" 1
 echo "path: $count of $all met"
