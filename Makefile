@@ -69,7 +69,7 @@ bench-step:
 
 bench-peers:
 	@. modules/$(SITE)
-	benches/peers/setup.sh
+	benches/peers/setup.sh || true
 	program=$$(cargo bench --locked --bench step --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')
 	python3 benches/peers/run.py --step "$$program" --engine $(ENGINE) --out "$(OUT)"
 

@@ -30,17 +30,17 @@ install() {
 build_horovod() {
     local folder
     folder=$(mktemp -d) || return
-    pip install 'setuptools<70' wheel packaging cmake==3.27.9 cloudpickle psutil pyyaml cffi &&
-        pip download --no-deps --no-binary :all: --no-build-isolation -d "$folder" "$horovod" &&
+    python -m pip install 'setuptools<70' wheel packaging cmake==3.27.9 cloudpickle psutil pyyaml cffi &&
+        python -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$folder" "$horovod" &&
         tar xzf "$folder"/horovod-*.tar.gz -C "$folder" --strip-components 1 &&
         sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "$folder/CMakeLists.txt" "$folder/horovod/torch/CMakeLists.txt" &&
         HOROVOD_WITH_MPI=1 HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_GLOO=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
-            pip install --no-build-isolation --no-deps "$folder"
+            python -m pip install --no-build-isolation --no-deps "$folder"
     local code=$?
     rm -rf "$folder"
     return $code
 }
 
-install torch torch pip install "$torch" numpy
-install keras tensorflow pip install "$keras"
+install torch torch python -m pip install "$torch" numpy
+install keras tensorflow python -m pip install "$keras"
 install horovod horovod.torch build_horovod

@@ -6,7 +6,7 @@ use std::{hint::black_box, thread, time::Instant};
 
 /// Bursts of some 20 ms; the best counts, as whatever disturbs one only slows it.
 const BURSTS: usize = 9;
-const ROUNDS: u64 = 2_000_000;
+const ROUNDS: u64 = 8_000_000;
 
 /// The loop's name, and operations (an FMA is two) per second of `threads` threads at once.
 pub fn peak(threads: usize) -> (&'static str, f64) {
