@@ -45,6 +45,8 @@ PYTORCH_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 # One core a rank. Horovod's thread spins inside MPI on its rank's only core, unless MPI yields and it looks less often.
 MPIRUN = ["mpirun", "-np", "2", "--bind-to", "core"]
 TUNED = {"OMPI_MCA_mpi_yield_when_idle": "1", "HOROVOD_CYCLE_TIME": "20"}
+# Seconds after which a side has failed: a rank that died can leave others waiting.
+LIMIT = 300
 # Samples/s a core expected of either side, only to choose the number of steps.
 GUESS = {"train": (60, 25), "inference": (230, 100)}
 
@@ -156,7 +158,13 @@ def run(side):
         env = dict(os.environ, **side.env, RANK=str(rank), WORLD_SIZE=str(len(side.commands)))
         env.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         processes.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    results = [process.communicate() for process in processes]
+    try:
+        results = [process.communicate(timeout=LIMIT) for process in processes]
+    except subprocess.TimeoutExpired as err:
+        for process in processes:
+            process.kill()
+            process.wait()
+        raise RuntimeError(f"no end after {LIMIT} s") from err
     others = (busy() - before - (of_children() - own)) / (time.monotonic() - began)
     for process, (_, errors) in zip(processes, results):
         if process.returncode != 0:
@@ -240,6 +248,7 @@ def main():
     os.environ["PATH"] = f"{options.env / 'bin'}:{os.environ['PATH']}"
     # Both sides, and MPI in the middle, leave the threads to the options.
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     checked({})
     checked(OURS_AVX2)
     versions = set()
