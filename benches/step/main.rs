@@ -207,8 +207,9 @@ fn report(
     print!("{phases}");
     println!("machine      {}", processor());
     println!(
-        "task         {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
+        "task         {}, engine {:?}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
         arguments.model.name(),
+        arguments.engine,
         arguments.length,
         arguments.tracks,
         arguments.batch,
