@@ -5,12 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/path} bin=${BIN:-target/release} steps=${STEPS:-100} contig=${CONTIG:-1200000} batch=8
-engine=("$@") train_engine=()
+engine=("$@") train_engine=() evaluate_engine=()
 program() { cargo bench --locked --bench "$1" --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
 step=$(program step) loader=$(program loader)
 if [ ! -x "$step" ] || [ ! -x "$loader" ]; then echo "path: the benches do not build" >&2; exit 1; fi
-# A build without a choice of engines has no such option.
-"$bin/tfbind-mpi" train --help | grep -q -e --engine && train_engine=("${engine[@]}")
+# A command without a choice of engines has no such option.
+[[ $("$bin/tfbind-mpi" train --help) != *--engine* ]] || train_engine=("${engine[@]}")
+[[ $("$bin/tfbind-mpi" evaluate --help) != *--engine* ]] || evaluate_engine=("${engine[@]}")
 
 data=$out/data.h5
 if [ ! -e "$data" ]; then
@@ -61,7 +62,8 @@ line data_wait "$waits % of the time of $steps steps" "$waits" "<" 1
 num() { sed -n "s/^$1 //p" "$out/windows.txt"; }
 for split in train test; do
     began=$(date +%s.%N)
-    one "$bin/tfbind-mpi" evaluate "$out/run" --split "$split" --threads 1 --device cpu > "$out/evaluate-$split.txt"
+    one "$bin/tfbind-mpi" evaluate "$out/run" --split "$split" --threads 1 --device cpu \
+        "${evaluate_engine[@]}" > "$out/evaluate-$split.txt"
     echo "$split $(calc %.3f "$(date +%s.%N) - $began")"
 done > "$out/windows.txt"
 more=$("$bin/tfbind-prep" inspect "$data" | awk '$1 == "train:" { a = $2 } $1 == "test:" { b = $2 } END { print a - b }')
