@@ -56,3 +56,23 @@ fn block(graph: &mut Builder, mut x: super::graph::Value, width: i64) -> super::
     }
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, nn::VarStore};
+
+    #[test]
+    fn a_step_of_a_window_is_3_gflop() {
+        let io = Io {
+            channels: 5,
+            length: 10_240,
+            targets: 1,
+            per_base: true,
+        };
+        let graph = unet(&VarStore::new(Device::Cpu).root(), io, Options::default()).unwrap();
+        let (forward, step) = graph.operations();
+        assert_eq!((forward / 1e6).round(), 1006.0);
+        assert_eq!((step / 1e6).round(), 3006.0);
+    }
+}
