@@ -59,6 +59,8 @@ pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
     pub batch_norm: BatchNorm,
+    /// Channels of the U-Net's first block, which the others follow; the paper's 15 unless growth is measured.
+    pub first_width: Option<i64>,
 }
 
 impl Arch {

@@ -285,6 +285,7 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                ..Options::default()
             },
             batch,
             global_batch,
