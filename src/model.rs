@@ -7,8 +7,10 @@ mod graph;
 mod sync;
 mod unet;
 
+#[cfg(test)]
+pub(crate) use graph::Builder;
 pub use graph::{Activation, Graph};
-pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Builder, Op};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
 pub use sync::SumOverRanks;
 
 use anyhow::{Result, bail, ensure};

@@ -7,6 +7,8 @@
 
 // SAFETY of the whole room: kernels read and write rows of an `Arena`, whose sizes a `Program` fixed before.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
+// Tiles are indexed as in their formulas.
+#![allow(clippy::needless_range_loop)]
 
 mod arena;
 mod backward;

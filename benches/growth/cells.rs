@@ -134,6 +134,7 @@ fn step(arguments: &Arguments, ranks: u64, sizes: &[(&str, u64)]) -> Result<(f64
         command.args([name, size.to_string().as_str()]);
     }
     let done = command
+        .args(["--engine", &arguments.engine])
         .env("OMP_NUM_THREADS", "1")
         .output()
         .context("starting the bench `step`")?;
@@ -169,6 +170,7 @@ fn over_file(arguments: &Arguments, windows: u64) -> Result<(f64, f64)> {
         .arg(&data)
         .arg("--run")
         .arg(&run)
+        .args(["--engine", &arguments.engine])
         .env("OMP_NUM_THREADS", "1")
         .stdout(Stdio::null())
         .spawn()

@@ -31,7 +31,7 @@ use tfbind_mpi::{
     timeline::{Phase, Timeline},
 };
 
-use task::EngineChoice;
+use tfbind_mpi::engine::EngineChoice;
 
 /// `avx2` in this variable keeps the native engine, and with it the peak measured here, from AVX-512.
 const ISA: &str = "TFBIND_ISA";
@@ -145,7 +145,8 @@ fn time(comm: &dyn Comm, arguments: &Arguments) -> Result<()> {
     let own = [before.max(after) as f32, peak_mb(), lost as f32];
     let ranks = gather_f32(comm, &[&own[..], &times].concat());
     if comm.rank() == 0 {
-        report(arguments, name, &ranks, &phases, loss)?;
+        let names = (trainer.net.name, name);
+        report(arguments, names, &ranks, &phases, loss)?;
     }
     trainer.finish()
 }
@@ -178,7 +179,7 @@ fn step(comm: &dyn Comm, trainer: &mut Trainer, rows: &Rows, number: u64) -> Res
 
 fn report(
     arguments: &Arguments,
-    kernel: &str,
+    (engine, kernel): (&str, &str),
     ranks: &[Vec<f32>],
     phases: &str,
     loss: f64,
@@ -207,9 +208,9 @@ fn report(
     print!("{phases}");
     println!("machine      {}", processor());
     println!(
-        "task         {}, engine {:?}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
+        "task         {}, engine {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
         arguments.model.name(),
-        arguments.engine,
+        engine,
         arguments.length,
         arguments.tracks,
         arguments.batch,

@@ -1,13 +1,12 @@
 //! What is timed: a model, what computes it, and windows in memory.
 
-use anyhow::{Result, ensure};
-use clap::ValueEnum;
+use anyhow::Result;
 use half::f16;
 use tch::{Device, Kind};
 use tfbind_mpi::{
     data::{Draw, Rows},
-    engine::Net,
-    model::{Arch, Io, Options},
+    engine::{Build, EngineChoice, Net},
+    model::{Io, Options},
     sampler::SplitMix,
 };
 
@@ -17,14 +16,6 @@ use super::Arguments;
 const SEED: u64 = 1;
 /// Share of positive bases in the windows made here, about that of a real factor.
 const POSITIVES: f64 = 0.005;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EngineChoice {
-    /// The fastest that can compute the model here
-    Auto,
-    Libtorch,
-    Native,
-}
 
 pub fn io(arguments: &Arguments) -> Io {
     Io {
@@ -44,13 +35,20 @@ pub fn options(arguments: &Arguments) -> Options {
 
 /// The model under test, or in double precision what it is checked against.
 pub fn net(arguments: &Arguments, kind: Kind) -> Result<Net> {
-    let (arch, options, io): (Arch, _, _) = (arguments.model, options(arguments), io(arguments));
-    // What computes is chosen here, and only here.
-    ensure!(
-        kind == Kind::Double || arguments.engine != EngineChoice::Native,
-        "this build has no native engine"
-    );
-    Net::of_kind(kind, arch, options, io, Device::Cpu, SEED, Some(POSITIVES))
+    let build = Build {
+        arch: arguments.model,
+        options: options(arguments),
+        io: io(arguments),
+        device: Device::Cpu,
+        engine: match kind {
+            Kind::Double => EngineChoice::Libtorch,
+            _ => arguments.engine,
+        },
+        kind,
+        seed: SEED,
+        prior: Some(POSITIVES),
+    };
+    build.net()
 }
 
 /// Random bases, a track that is mostly near zero, and in every fourth window a site of 200 positive bases.

@@ -124,9 +124,11 @@ impl<T: Default> Rows<T> {
     }
 
     /// The first `length` elements of a row.
-    pub fn slice(&self, row: usize, length: usize) -> &mut [T] {
+    ///
+    /// # Safety
+    /// Nobody else holds them; their arena is alive.
+    pub unsafe fn slice<'a>(&self, row: usize, length: usize) -> &'a mut [T] {
         assert!(row < self.rows && length <= self.padded);
-        // SAFETY: within the row; a window's rows are in the hands of one worker.
-        unsafe { std::slice::from_raw_parts_mut(self.row(row), length) }
+        std::slice::from_raw_parts_mut(self.row(row), length)
     }
 }

@@ -124,7 +124,7 @@ impl<L: Lanes> Native<L> {
                         Write::Add => Finish::Add,
                         _ => Finish::Store,
                     },
-                    affine: None,
+                    norm: None,
                 });
                 dx.clear_tails(x.length);
             }

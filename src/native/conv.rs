@@ -3,7 +3,10 @@
 //! Vectors run along the sequence and weights are broadcast, so an odd number of channels costs nothing. A tile keeps
 //! up to 8 output rows x 3 vectors in registers while all inputs and taps stream through it.
 
-use super::lanes::{Element, Kernel, Lanes};
+use super::{
+    lanes::{Element, Kernel, Lanes},
+    norm::ScaleShift,
+};
 
 /// Zeros on both sides of every row: a kernel may reach so far over its ends.
 pub const HALO: usize = 16;
@@ -45,8 +48,8 @@ pub struct Conv<'a, T> {
     pub packed: &'a Packed<T>,
     pub bias: Option<&'a [T]>,
     pub finish: Finish,
-    /// After the finish: y = y scale + shift, a row each.
-    pub affine: Option<(&'a [T], &'a [T])>,
+    /// The norm that comes after the finish, where it is known already.
+    pub norm: Option<&'a ScaleShift<T>>,
 }
 
 /// Weights in the order in which tiles read them: blocks of outputs, and in each [input][tap][output].
@@ -206,11 +209,9 @@ impl<T: Element> Conv<'_, T> {
                 if self.finish == Finish::Relu {
                     y = L::max(y, zero);
                 }
-                if let Some((scale, shift)) = self.affine {
-                    let (scale, shift) = (
-                        scale.get_unchecked(first + r),
-                        shift.get_unchecked(first + r),
-                    );
+                if let Some(ScaleShift { scale, shift }) = self.norm {
+                    let scale = scale.get_unchecked(first + r);
+                    let shift = shift.get_unchecked(first + r);
                     y = L::fma(y, L::splat(*scale), L::splat(*shift));
                 }
                 L::store(to.add(v * L::N), y);

@@ -7,7 +7,7 @@ use super::{
     arena::{Arena, Place},
     conv::{Conv, Finish, Packed},
     lanes::{Element, Lanes},
-    norm::{Affine, Moments},
+    norm::{Affine, Moments, ScaleShift},
     program::{Kind, Norm, Stage},
     resample::{Interleave, Pool},
 };
@@ -88,7 +88,7 @@ impl<L: Lanes> Native<L> {
         parts.flatten().collect()
     }
 
-    /// One window through a stage. `affine`: the norm as a row's scale and shift, applied at once.
+    /// One window through a stage. `norm`: where it is known already, applied at once.
     fn run_stage(
         &self,
         stage: usize,
@@ -96,7 +96,7 @@ impl<L: Lanes> Native<L> {
         scratch: &Arena<L::T>,
         window: usize,
         parameters: &[L::T],
-        affine: Option<(&[L::T], &[L::T])>,
+        norm: Option<&ScaleShift<L::T>>,
     ) {
         let Stage {
             kind,
@@ -113,7 +113,7 @@ impl<L: Lanes> Native<L> {
         unsafe {
             match kind {
                 Kind::Conv { before, .. } => {
-                    let to = match affine {
+                    let to = match norm {
                         Some(_) => to,
                         None => values.rows(*before, window),
                     };
@@ -123,7 +123,7 @@ impl<L: Lanes> Native<L> {
                         packed: &packed.expect("a convolution has weights").forward,
                         bias: Some(&parameters[*bias..][..y.channels]),
                         finish,
-                        affine,
+                        norm,
                     });
                     to.clear_tails(y.length);
                 }
@@ -136,7 +136,7 @@ impl<L: Lanes> Native<L> {
                         packed: &weights.forward,
                         bias: Some(&weights.bias),
                         finish,
-                        affine: None,
+                        norm: None,
                     });
                     apart.clear_tails(phases.length);
                     L::run(Interleave { x: apart, y: to });
@@ -217,7 +217,7 @@ impl<L: Lanes> Native<L> {
         var: &[f64],
     ) {
         let y = self.program.stages[stage].y;
-        let (scale, shift) = scale_and_shift::<L::T>(norm, y.channels, parameters, mean, var);
+        let norm = ScaleShift::new(norm, y.channels, parameters, mean, var);
         let state = self.norms[stage].as_mut().expect("a norm has a state");
         state.mean = mean.iter().map(|&mean| L::T::of(mean)).collect();
         state.inverse = var
@@ -231,8 +231,7 @@ impl<L: Lanes> Native<L> {
                 let affine = Affine {
                     x: self.values.rows(before, window),
                     y: to,
-                    scale: &scale,
-                    shift: &shift,
+                    norm: &norm,
                 };
                 // SAFETY: as above.
                 unsafe { L::run(affine) };
@@ -255,7 +254,8 @@ impl<L: Lanes> Native<L> {
                 };
                 let rows = self.values.rows(place, window);
                 for row in 0..place.channels {
-                    let row = rows.slice(row, place.length);
+                    // SAFETY: nothing computes meanwhile.
+                    let row = unsafe { rows.slice(row, place.length) };
                     match pairs {
                         true => decisions.extend(row.chunks(2).map(|pair| pair[1] > pair[0])),
                         false if stage.relu => decisions.extend(row.iter().map(|&x| x > zero)),
@@ -289,7 +289,7 @@ impl<L: Lanes> Native<L> {
             let workers = self.of_workers.iter();
             self.single = workers.map(|_| Arena::new(&shapes, 1)).collect();
         }
-        let affine: Vec<Option<(Vec<L::T>, Vec<L::T>)>> = (self.program.stages.iter())
+        let norms: Vec<Option<ScaleShift<L::T>>> = (self.program.stages.iter())
             .map(|stage| match stage.kind {
                 Kind::Conv {
                     norm: Some(norm), ..
@@ -302,7 +302,7 @@ impl<L: Lanes> Native<L> {
                             .collect()
                     };
                     let (mean, var) = (of(norm.mean), of(norm.var));
-                    Some(scale_and_shift(norm, channels, parameters, &mean, &var))
+                    Some(ScaleShift::new(norm, channels, parameters, &mean, &var))
                 }
                 _ => None,
             })
@@ -317,14 +317,14 @@ impl<L: Lanes> Native<L> {
                 fill_rows(values, input, 0, |_, channel, row| {
                     fill(window, channel, row)
                 });
-                for (stage, affine) in affine.iter().enumerate() {
-                    let affine = affine.as_ref().map(|(a, b)| (a.as_slice(), b.as_slice()));
-                    self.run_stage(stage, values, &memory.scratch, 0, parameters, affine);
+                for (stage, norm) in norms.iter().enumerate() {
+                    self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
                 }
                 let mut out = out[window].lock().expect("no worker panics");
                 let rows = values.rows(output, 0);
                 for (target, to) in out.chunks_mut(output.length).enumerate() {
-                    to.copy_from_slice(rows.slice(target, output.length));
+                    // SAFETY: the arena is this worker's.
+                    to.copy_from_slice(unsafe { rows.slice(target, output.length) });
                 }
             }
         });
@@ -386,24 +386,22 @@ fn fill_rows<T: Element>(
 ) {
     let rows = values.rows(input, window);
     for channel in 0..input.channels {
-        fill(window, channel, rows.slice(channel, input.length));
+        // SAFETY: one worker has the window.
+        fill(window, channel, unsafe {
+            rows.slice(channel, input.length)
+        });
     }
 }
 
-/// A batch norm as y = x scale + shift.
-fn scale_and_shift<T: Element>(
-    norm: Norm,
-    channels: usize,
-    parameters: &[T],
-    mean: &[f64],
-    var: &[f64],
-) -> (Vec<T>, Vec<T>) {
-    (0..channels)
-        .map(|channel| {
+impl<T: Element> ScaleShift<T> {
+    fn new(norm: Norm, channels: usize, parameters: &[T], mean: &[f64], var: &[f64]) -> Self {
+        let of = |channel: usize| {
             let weight = parameters[norm.weight + channel].wide();
             let scale = weight / (var[channel] + BN_EPS).sqrt();
             let shift = parameters[norm.bias + channel].wide() - mean[channel] * scale;
             (T::of(scale), T::of(shift))
-        })
-        .unzip()
+        };
+        let (scale, shift) = (0..channels).map(of).unzip();
+        Self { scale, shift }
+    }
 }

@@ -33,9 +33,7 @@ pub trait Kernel {
     type Output;
     /// # Safety
     /// Called where the instructions of `L` may be used, with the pointers of the kernel good for their sizes.
-    unsafe fn run<L: Lanes>(self) -> Self::Output
-    where
-        L: Lanes<T = Self::T>;
+    unsafe fn run<L: Lanes<T = Self::T>>(self) -> Self::Output;
     type T: Element;
 }
 

@@ -58,12 +58,16 @@ impl<T: Element> Kernel for Moments<'_, T> {
     }
 }
 
-/// y = x scale + shift, a row each.
+/// A batch norm as y = x scale + shift, a row each.
+pub struct ScaleShift<T> {
+    pub scale: Vec<T>,
+    pub shift: Vec<T>,
+}
+
 pub struct Affine<'a, T> {
     pub x: Rows<T>,
     pub y: Rows<T>,
-    pub scale: &'a [T],
-    pub shift: &'a [T],
+    pub norm: &'a ScaleShift<T>,
 }
 
 impl<T: Element> Kernel for Affine<'_, T> {
@@ -74,8 +78,8 @@ impl<T: Element> Kernel for Affine<'_, T> {
     unsafe fn run<L: Lanes<T = T>>(self) {
         for row in 0..self.x.rows {
             let (x, y) = (self.x.row(row), self.y.row(row));
-            let scale = L::splat(*self.scale.get_unchecked(row));
-            let shift = L::splat(*self.shift.get_unchecked(row));
+            let scale = L::splat(*self.norm.scale.get_unchecked(row));
+            let shift = L::splat(*self.norm.shift.get_unchecked(row));
             for at in (0..self.x.padded).step_by(L::N) {
                 L::store(y.add(at), L::fma(L::load(x.add(at)), scale, shift));
             }

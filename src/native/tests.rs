@@ -319,6 +319,7 @@ fn cases() -> impl Iterator<Item = Case> {
         options: Options {
             up_activation,
             batch_norm,
+            ..Options::default()
         },
         io: io(length, targets),
         batch,
