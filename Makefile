@@ -2,14 +2,19 @@
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
 # make faults: set up, then kill and resume training KILLS times.
+# make bench-step: the whole training step on one core, samples/s and share of the core's peak.
+# make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
+# make bench-path: what loader, start, evaluation and checkpoints cost.   make bench-growth: time and memory by size.
+# ENGINE chooses what computes in these four.
 SITE  ?= debian
 RANKS ?= 2
 DEMO  ?= runs/demo
 KILLS ?= 200
+ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test mpich faults clean
+.PHONY: build demo test mpich faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -56,6 +61,25 @@ mpich:
 faults:
 	@. modules/$(SITE)
 	cargo bench --locked --bench faults -- --kills $(KILLS)
+
+bench-step:
+	@. modules/$(SITE)
+	cargo bench --locked --bench step --no-run
+	OMP_NUM_THREADS=1 taskset -c 0 cargo bench --quiet --locked --bench step -- --engine $(ENGINE)
+
+bench-peers:
+	@. modules/$(SITE)
+	benches/peers/setup.sh || true
+	program=$$(cargo bench --locked --bench step --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')
+	python3 benches/peers/run.py --step "$$program" --engine $(ENGINE) --out "$(OUT)"
+
+bench-path: build
+	@. modules/$(SITE)
+	benches/path.sh --engine $(ENGINE)
+
+bench-growth: build
+	@. modules/$(SITE)
+	benches/growth.sh --engine $(ENGINE)
 
 clean:
 	rm -rf target runs

@@ -13,7 +13,7 @@ use crate::{
     comm::{Comm, share_text},
     data::Windows,
     device,
-    engine::Net,
+    engine::{Build, Net},
     model::Options,
     resume::{BEST, LAST},
     step::broadcast,
@@ -74,7 +74,17 @@ impl Applied {
             up_activation: header.up_activation,
             ..Options::default()
         };
-        let net = Net::new(header.arch, options, windows.io(), device, 0, None)?;
+        let net = Build {
+            arch: header.arch,
+            options,
+            io: windows.io(),
+            device,
+            engine: args.engine,
+            kind: tch::Kind::Float,
+            seed: 0,
+            prior: None,
+        };
+        let net = net.net()?;
         if let Some(read) = read {
             read.restore(&net.flat, None)?;
         }

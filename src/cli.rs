@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     device::DeviceChoice,
+    engine::EngineChoice,
     evaluate::{BinLabel, BinScore},
     model::{Activation, Arch},
     plan::Settings,
@@ -98,6 +99,9 @@ pub struct ApplyArgs {
     pub eval_batch: usize,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
+    /// What computes
+    #[arg(long, value_enum, default_value = "auto")]
+    pub engine: EngineChoice,
     /// CPU threads of a rank [default: its share of the host's cores; predict: 1, as its file is then the same for any
     /// number of ranks]
     #[arg(long)]

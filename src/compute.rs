@@ -11,6 +11,7 @@ use tch::Device;
 
 use crate::{
     data::Windows,
+    engine::EngineChoice,
     feed::Resident,
     gpu,
     model::{BatchNorm, Layout},
@@ -231,8 +232,25 @@ impl Compute {
         })
     }
 
-    /// For the plan's table.
-    pub fn line(&self) -> String {
+    /// The engine for it: what only libtorch can do, libtorch does unless another was typed, which then refuses.
+    pub fn engine(&self, typed: EngineChoice) -> EngineChoice {
+        let look_every = self.look_every;
+        match typed {
+            EngineChoice::Auto
+                if *self
+                    != (Self {
+                        look_every,
+                        ..Self::PLAIN
+                    }) =>
+            {
+                EngineChoice::Libtorch
+            }
+            typed => typed,
+        }
+    }
+
+    /// For the plan's table, with the name of the engine that was chosen.
+    pub fn line(&self, engine: &str) -> String {
         let precision = match self.precision {
             Precision::F32 => "f32",
             Precision::Tf32 => "tf32",
@@ -242,7 +260,7 @@ impl Compute {
             Layout::Plain => "plain",
             Layout::ChannelsLast => "channels-last",
         };
-        let mut line = format!("libtorch {precision}, layout {layout}");
+        let mut line = format!("{engine}, {precision}, layout {layout}");
         if self.replay {
             line += ", steps replayed";
         }

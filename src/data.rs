@@ -1,6 +1,6 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{iter::repeat_n, ops::Range, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -185,13 +185,17 @@ impl Windows {
                         .extend(of(0)[half..].iter().chain(&of(1)[..half]));
                 }
                 // Bases that a shift brings in from the margin have no label.
-                Task::PerBase => rows.label.extend((0..length as i64).map(|i| {
-                    usize::try_from(i + draw.shift)
-                        .ok()
-                        .and_then(|i| of(0).get(i))
-                        .copied()
-                        .unwrap_or(-1)
-                })),
+                Task::PerBase => {
+                    let unknown = (draw.shift.unsigned_abs() as usize).min(length);
+                    let (before, after) = if draw.shift < 0 {
+                        (unknown, 0)
+                    } else {
+                        (0, unknown)
+                    };
+                    rows.label.extend(repeat_n(-1, before));
+                    rows.label.extend_from_slice(&of(0)[after..length - before]);
+                    rows.label.extend(repeat_n(-1, after));
+                }
             }
         }
         if draw.reverse_complement {

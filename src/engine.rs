@@ -1,13 +1,17 @@
 //! The narrow door between the training loop and what computes.
 
 mod libtorch;
+mod native;
 mod replay;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
 use libtorch::Libtorch;
 pub use libtorch::masked_loss;
+pub use native::EngineChoice;
+#[cfg(test)]
+pub(crate) use native::{avx512, fill};
 
 use crate::{
     compute::Compute,
@@ -64,46 +68,54 @@ fn add_to(sums: &Tensor, numbers: &Tensor) {
 pub struct Net {
     pub engine: Box<dyn Engine>,
     pub flat: FlatTensors,
+    /// The engine's name.
+    pub name: &'static str,
+}
+
+/// What a model is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    pub arch: Arch,
+    pub options: Options,
+    pub io: Io,
+    pub device: Device,
+    pub engine: EngineChoice,
+    /// Double is for proofs; the first weights are the same as in single precision.
+    pub kind: Kind,
+    pub seed: u64,
+    /// The share of positives at which a fresh model's output starts.
+    pub prior: Option<f64>,
+}
+
+impl Build {
+    pub fn net(self) -> Result<Net> {
+        tch::manual_seed(self.seed as i64);
+        let mut store = VarStore::new(self.device);
+        let model = self.arch.build(&store.root(), self.io, self.options)?;
+        if let Some(prior) = self.prior {
+            model.start_at_prior(prior)?;
+        }
+        store.set_kind(self.kind);
+        let flat = FlatTensors::new(&store);
+        let native = match self.engine {
+            EngineChoice::Libtorch => None,
+            EngineChoice::Auto => {
+                native::native(&model, &flat, self.io, self.device, self.kind).ok()
+            }
+            EngineChoice::Native => Some(
+                native::native(&model, &flat, self.io, self.device, self.kind)
+                    .with_context(|| format!("--engine native: {}", self.arch.name()))?,
+            ),
+        };
+        let (engine, name) = native.unwrap_or_else(|| {
+            let engine = Libtorch::new(model, self.io, self.device, self.kind);
+            (Box::new(engine), "libtorch")
+        });
+        Ok(Net { engine, flat, name })
+    }
 }
 
 impl Net {
-    /// A fresh model; `prior` is the share of positives its output starts at.
-    pub fn new(
-        arch: Arch,
-        options: Options,
-        io: Io,
-        device: Device,
-        seed: u64,
-        prior: Option<f64>,
-    ) -> Result<Self> {
-        Self::of_kind(Kind::Float, arch, options, io, device, seed, prior)
-    }
-
-    /// In double precision for proofs; the first weights are the same as in single.
-    pub fn of_kind(
-        kind: Kind,
-        arch: Arch,
-        options: Options,
-        io: Io,
-        device: Device,
-        seed: u64,
-        prior: Option<f64>,
-    ) -> Result<Self> {
-        tch::manual_seed(seed as i64);
-        let mut store = VarStore::new(device);
-        let model = arch.build(&store.root(), io, options)?;
-        if let Some(prior) = prior {
-            model.start_at_prior(prior)?;
-        }
-        store.set_kind(kind);
-        let flat = FlatTensors::new(&store);
-        let engine = Libtorch::new(model, io, device, kind);
-        Ok(Self {
-            engine: Box::new(engine),
-            flat,
-        })
-    }
-
     pub fn compute_as(&mut self, compute: &Compute) -> Result<()> {
         self.engine.compute_as(compute, &self.flat)
     }

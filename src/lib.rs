@@ -27,6 +27,7 @@ pub mod malloc;
 pub mod metrics;
 pub mod model;
 pub mod motif;
+pub mod native;
 pub mod nonfinite;
 pub mod optim;
 pub mod plan;

@@ -7,7 +7,10 @@ mod graph;
 mod sync;
 mod unet;
 
+#[cfg(test)]
+pub(crate) use graph::Builder;
 pub use graph::{Activation, Graph, Layout, Twin};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
 pub use sync::SumOverRanks;
 
 use anyhow::{Result, bail, ensure};
@@ -58,6 +61,8 @@ pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
     pub batch_norm: BatchNorm,
+    /// Channels of the U-Net's first block, which the others follow; the paper's 15 unless growth is measured.
+    pub first_width: Option<i64>,
 }
 
 impl Arch {

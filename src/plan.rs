@@ -10,6 +10,7 @@ use crate::{
     comm::TransportChoice,
     compute::{Feed, LayoutChoice, Precision, Replay},
     device::DeviceChoice,
+    engine::EngineChoice,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
     optim::{Decay, Rule, Scaling, Schedule},
@@ -142,6 +143,8 @@ settings! {
     seed: u64,
     /// Where to compute [default: auto]
     device: DeviceChoice,
+    /// What computes [default: auto]
+    engine: EngineChoice,
     /// CPU threads of a rank [default: its share of the host's cores]
     threads: usize,
     /// Precision of libtorch's convolutions [default: f32 on a CPU, tf32 on a GPU that has it]
@@ -182,6 +185,7 @@ pub struct Plan {
     pub shift: usize,
     pub seed: u64,
     pub device: DeviceChoice,
+    pub engine: EngineChoice,
     pub transport: TransportChoice,
     pub non_finite: NonFinite,
 }
@@ -293,6 +297,7 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                ..Options::default()
             },
             batch,
             global_batch,
@@ -306,6 +311,7 @@ impl Plan {
             shift,
             seed: s.seed.unwrap_or(1),
             device: s.device.unwrap_or(DeviceChoice::Auto),
+            engine: s.engine.unwrap_or_default(),
             transport: s.transport.unwrap_or(TransportChoice::Auto),
             non_finite: s.non_finite.unwrap_or(NonFinite::Stop),
             settings: Settings {

@@ -1,7 +1,7 @@
 //! What a run says: a progress bar or plain lines, `metrics.jsonl`, and at the end one table. Rank 0 writes.
 
 pub mod page;
-mod svg;
+pub mod svg;
 
 use std::{
     fs::{self, File, OpenOptions},

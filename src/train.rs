@@ -11,7 +11,7 @@ use crate::{
     compute::Compute,
     data::{Rows, Windows},
     device,
-    engine::Net,
+    engine::Build,
     evaluate,
     feed::Filling,
     job::RESUMABLE,
@@ -47,7 +47,17 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let io = windows.io();
     let prior = Some(windows.positive_share());
     let compute = Compute::of_training(&plan, &windows, device)?;
-    let mut net = Net::new(plan.arch, plan.options, io, device, plan.seed, prior)?;
+    let build = Build {
+        arch: plan.arch,
+        options: plan.options,
+        io,
+        device,
+        engine: compute.engine(plan.engine),
+        kind: tch::Kind::Float,
+        seed: plan.seed,
+        prior,
+    };
+    let mut net = build.net()?;
     net.compute_as(&compute)?;
     let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
         .over_batches(comm.size() * plan.accumulate);
@@ -68,12 +78,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
-    let (batch_norm, way) = (plan.options.batch_norm, transport.name());
+    let how = [compute.line(net.name), transport.name()];
+    let batch_norm = plan.options.batch_norm;
     let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline)
         .looking_every(compute.look_every);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let how = [compute.line(), way];
     let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());

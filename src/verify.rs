@@ -12,7 +12,7 @@ use crate::{
     compute::{Compute, Facts, Feed, Replay, Typed},
     data::{Rows, Windows},
     device,
-    engine::Net,
+    engine::Build,
     flat::Slot,
     loader::Loader,
     model::{BatchNorm, Options},
@@ -64,9 +64,6 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         look_every: 1,
         ..Compute::choose(typed, facts)?
     };
-    if comm.rank() == 0 {
-        println!("      compute  {}", compute.line());
-    }
     let make = Make {
         plan: &plan,
         compute,
@@ -80,6 +77,9 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         },
     };
     let mut own = make.trainer(comm, batch_norm, transport)?;
+    if comm.rank() == 0 {
+        println!("      compute  {}", compute.line(own.net.name));
+    }
     own.start_from_rank_0(comm);
     let mut loader = make.loader(comm.rank(), comm.size())?;
     let mut alone = match comm.rank() {
@@ -177,15 +177,17 @@ impl Make<'_> {
             ..plan.options
         };
         let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));
-        let mut net = Net::of_kind(
-            self.kind,
-            plan.arch,
+        let build = Build {
+            arch: plan.arch,
             options,
             io,
-            self.device,
-            plan.seed,
+            device: self.device,
+            engine: self.compute.engine(plan.engine),
+            kind: self.kind,
+            seed: plan.seed,
             prior,
-        )?;
+        };
+        let mut net = build.net()?;
         net.compute_as(&self.compute)?;
         let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
             .over_batches(self.ranks * plan.accumulate);

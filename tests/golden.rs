@@ -3,11 +3,11 @@
 use std::{fs, path::PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 use tfbind_mpi::{
     comm::Solo,
     data::{Draw, Rows},
-    engine::Net,
+    engine::{Build, EngineChoice},
     flat::Slot,
     metrics::Tally,
     model::{Activation, Arch, Io, Options},
@@ -54,7 +54,20 @@ fn fill(slot: &Slot, u: f64) -> f64 {
     }
 }
 
+/// Every engine that this CPU can run.
 fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance: f64) {
+    for engine in [EngineChoice::Libtorch, EngineChoice::Auto] {
+        compare_engine(engine, file, arch, up_activation, tolerance);
+    }
+}
+
+fn compare_engine(
+    engine: EngineChoice,
+    file: &str,
+    arch: Arch,
+    up_activation: Option<Activation>,
+    tolerance: f64,
+) {
     let bytes = fs::read(golden(file)).unwrap();
     let stored = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Vec<f32> {
@@ -79,7 +92,17 @@ fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance:
         up_activation,
         ..Options::default()
     };
-    let mut net = Net::new(arch, options, io, Device::Cpu, 0, None).unwrap();
+    let build = Build {
+        arch,
+        options,
+        io,
+        device: Device::Cpu,
+        engine,
+        kind: Kind::Float,
+        seed: 0,
+        prior: None,
+    };
+    let mut net = build.net().unwrap();
     let mut names: Vec<String> = net
         .flat
         .named()

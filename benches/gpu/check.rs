@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use tfbind_mpi::{
     comm::Solo,
     data::{Draw, Rows},
-    engine::Net,
+    engine::{Build, EngineChoice, Net},
     model::{Arch, BatchNorm, Options},
     timeline::Timeline,
 };
@@ -36,15 +36,17 @@ pub fn check(bench: &Bench) -> Result<()> {
             batch_norm: BatchNorm::Rank,
             ..Options::default()
         };
-        Net::of_kind(
-            kind,
-            Arch::Unet,
+        let build = Build {
+            arch: Arch::Unet,
             options,
-            windows.io(),
+            io: windows.io(),
             device,
-            1,
-            Some(0.01),
-        )
+            engine: EngineChoice::Libtorch,
+            kind,
+            seed: 1,
+            prior: Some(0.01),
+        };
+        build.net()
     };
     let mut exact = net(Kind::Double, Device::Cpu)?;
     let expected = Numbers::of(&mut exact, &rows)?;

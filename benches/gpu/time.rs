@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, Kind};
 use tfbind_mpi::{
     comm::{Solo, Transport, TransportChoice},
     data::{Draw, Rows},
-    engine::Net,
+    engine::{Build, EngineChoice},
     feed::Filling,
     loader::Loader,
     model::{Arch, BatchNorm, Options},
@@ -94,14 +94,17 @@ impl Run {
             batch_norm: BatchNorm::Rank,
             ..Options::default()
         };
-        let mut net = Net::new(
-            Arch::Unet,
+        let build = Build {
+            arch: Arch::Unet,
             options,
-            windows.io(),
-            bench.device,
-            1,
-            Some(0.01),
-        )?;
+            io: windows.io(),
+            device: bench.device,
+            engine: EngineChoice::Libtorch,
+            kind: Kind::Float,
+            seed: 1,
+            prior: Some(0.01),
+        };
+        let mut net = build.net()?;
         net.compute_as(&form.compute)?;
         let optimizer = Optimizer::new(Rule::Adam, 0.0, &net.flat.parameters);
         let timeline = Timeline::new(&Solo, bench.device, false);

@@ -30,7 +30,7 @@ pub fn unet(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     );
     let up_activation = options.up_activation.unwrap_or(Activation::Relu);
     let (mut graph, mut x) = Builder::new(path, io, options);
-    let (mut skips, mut width) = (Vec::new(), FIRST_WIDTH);
+    let (mut skips, mut width) = (Vec::new(), options.first_width.unwrap_or(FIRST_WIDTH));
     for _ in 0..BLOCKS {
         x = block(&mut graph, x, width);
         skips.push(x);
@@ -55,4 +55,24 @@ fn block(graph: &mut Builder, mut x: super::graph::Value, width: i64) -> super::
         x = graph.batch_norm(x);
     }
     x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, nn::VarStore};
+
+    #[test]
+    fn a_step_of_a_window_is_3_gflop() {
+        let io = Io {
+            channels: 5,
+            length: 10_240,
+            targets: 1,
+            per_base: true,
+        };
+        let graph = unet(&VarStore::new(Device::Cpu).root(), io, Options::default()).unwrap();
+        let (forward, step) = graph.operations();
+        assert_eq!((forward / 1e6).round(), 1006.0);
+        assert_eq!((step / 1e6).round(), 3006.0);
+    }
 }

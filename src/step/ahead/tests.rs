@@ -46,7 +46,11 @@ fn trainer(look_every: u64) -> Trainer {
     let optimizer = Optimizer::new(Rule::Adam, 0.0, &flat.parameters);
     let timeline = Timeline::new(&Solo, Device::Cpu, false);
     let transport = Transport::new(TransportChoice::Mpi, &Solo, Device::Cpu).unwrap();
-    let net = Net { engine, flat };
+    let net = Net {
+        engine,
+        flat,
+        name: "fake",
+    };
     Trainer::new(&Solo, net, optimizer, BatchNorm::Rank, transport, timeline)
         .looking_every(look_every)
 }

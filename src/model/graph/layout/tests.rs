@@ -5,7 +5,7 @@ use crate::{
     comm::Solo,
     compute::{Compute, Precision},
     data::{Draw, Rows},
-    engine::Net,
+    engine::{Build, EngineChoice, Net},
     model::{Activation, Arch, BatchNorm, Io, Layout, Options},
     sampler::SplitMix,
     timeline::Timeline,
@@ -41,8 +41,19 @@ fn nets(kind: Kind, arch: Arch, batch_norm: BatchNorm, length: usize) -> [Net; 2
     let options = Options {
         up_activation: (arch == Arch::Unet).then_some(Activation::Relu),
         batch_norm,
+        ..Options::default()
     };
-    let net = || Net::of_kind(kind, arch, options, io(length), Device::Cpu, 5, None).unwrap();
+    let build = Build {
+        arch,
+        options,
+        io: io(length),
+        device: Device::Cpu,
+        engine: EngineChoice::Libtorch,
+        kind,
+        seed: 5,
+        prior: None,
+    };
+    let net = || build.net().unwrap();
     let nets = [net(), net()];
     let [own, plain] = nets.each_ref().map(|net| &net.flat);
     // Not from libtorch's generator, which all tests share.

@@ -1,0 +1,184 @@
+//! The native CPU engine behind the door: rows of the file into its input, flat tensors as its weights.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::Engine;
+use crate::{
+    data::Rows,
+    flat::FlatTensors,
+    model::{BatchNorm, Graph, Io, SumOverRanks},
+    native::{Avx2, Avx512, Double, Element, Lanes, Native, Stages, Statistics},
+    timeline::{Phase, Timeline},
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineChoice {
+    /// native where it can run the model, else libtorch; the choice is printed
+    #[default]
+    Auto,
+    /// libtorch: every model, every device
+    Libtorch,
+    /// This program's own kernels: convolutional models on CPUs with AVX-512 or AVX2
+    Native,
+}
+
+/// Instruction sets the native engine has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Isa {
+    Avx2,
+    Avx512,
+}
+
+pub(crate) fn avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+}
+
+/// The best that this CPU has, or a lesser one by the variable `TFBIND_ISA`, for comparisons.
+fn instruction_set() -> Result<Isa> {
+    let has = match () {
+        _ if avx512() => Some(Isa::Avx512),
+        _ if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(Isa::Avx2),
+        _ => None,
+    };
+    let has = has.context("this CPU has neither AVX-512 nor AVX2 with FMA")?;
+    match std::env::var("TFBIND_ISA").as_deref() {
+        Err(_) => Ok(has),
+        Ok("avx2") => Ok(Isa::Avx2),
+        Ok("avx512") if has == Isa::Avx512 => Ok(has),
+        Ok(other) => bail!("TFBIND_ISA={other}: avx2 or avx512, and the CPU must have it"),
+    }
+}
+
+/// The native engine and what it is called, or why there is none for this model.
+pub(super) fn native(
+    graph: &Graph,
+    flat: &FlatTensors,
+    io: Io,
+    device: Device,
+    kind: Kind,
+) -> Result<(Box<dyn Engine>, &'static str)> {
+    ensure!(
+        device == Device::Cpu,
+        "the native engine computes on the CPU"
+    );
+    let isa = instruction_set()?;
+    let statistics = match graph.batch_norm() {
+        BatchNorm::Frozen => Statistics::Running,
+        BatchNorm::Rank | BatchNorm::Rank0 | BatchNorm::Sync => Statistics::Batch,
+    };
+    let threads = tch::get_num_threads() as usize;
+    let synced = graph.batch_norm() == BatchNorm::Sync;
+    let tensors = [&flat.parameters, &flat.gradients, &flat.buffers].map(Tensor::shallow_clone);
+    let stages = Stages::new(graph, flat)?;
+    macro_rules! engine {
+        ($lanes:ty) => {{
+            // SAFETY: the instruction set was just found on this CPU.
+            #[allow(unsafe_code)]
+            let native = unsafe { Native::<$lanes>::new(stages, statistics, threads) };
+            Box::new(OnFlat {
+                native,
+                tensors,
+                io,
+                synced,
+            }) as Box<dyn Engine>
+        }};
+    }
+    Ok(match (kind, isa) {
+        (Kind::Double, _) => (engine!(Double), "native, double precision"),
+        (_, Isa::Avx512) => (engine!(Avx512), "native, AVX-512"),
+        (_, Isa::Avx2) => (engine!(Avx2), "native, AVX2"),
+    })
+}
+
+/// The engine on the flat tensors: parameters, gradients, running statistics.
+struct OnFlat<L: Lanes> {
+    native: Native<L>,
+    tensors: [Tensor; 3],
+    io: Io,
+    synced: bool,
+}
+
+impl<L: Lanes> OnFlat<L> {
+    fn flat(&self) -> [&'static mut [L::T]; 3] {
+        self.tensors.each_ref().map(|tensor| {
+            let at = tensor.data_ptr().cast::<L::T>();
+            // SAFETY: contiguous CPU memory of this kind, alive as long as the engine, which alone computes on it
+            // during a call; gradients and running statistics are different parts of one tensor.
+            #[allow(unsafe_code)]
+            unsafe {
+                match tensor.numel() {
+                    0 => &mut [],
+                    numel => std::slice::from_raw_parts_mut(at, numel),
+                }
+            }
+        })
+    }
+}
+
+/// Writes one channel of a window: one-hot bases, then signal.
+pub(crate) fn fill<T: Element>(rows: &Rows, io: Io, window: usize, channel: usize, to: &mut [T]) {
+    let length = io.length as usize;
+    if channel < 4 {
+        let bases = &rows.seq[window * length..][..length];
+        for (to, &base) in to.iter_mut().zip(bases) {
+            *to = T::of(f64::from(u8::from(base == channel as u8)));
+        }
+    } else {
+        let row = window * (io.channels as usize - 4) + channel - 4;
+        for (to, signal) in to.iter_mut().zip(&rows.signal[row * length..][..length]) {
+            *to = T::of(f64::from(signal.to_f32()));
+        }
+    }
+}
+
+impl<L: Lanes> Engine for OnFlat<L> {
+    fn gradients(
+        &mut self,
+        rows: &Rows,
+        timeline: &mut Timeline,
+        sum: SumOverRanks,
+    ) -> Result<(f64, f64)> {
+        if rows.is_empty() && !self.synced {
+            return Ok((0.0, 0.0));
+        }
+        let sum = |values: &mut [f64]| {
+            if self.synced {
+                let mut tensor = Tensor::from_slice(values);
+                sum(&mut tensor);
+                tensor.copy_data(values, values.len());
+            }
+        };
+        let (io, batch) = (self.io, rows.len());
+        let [parameters, gradients, running] = self.flat();
+        let fill =
+            |window: usize, channel: usize, to: &mut [L::T]| fill(rows, io, window, channel, to);
+        self.native.forward(batch, parameters, running, fill, &sum);
+        timeline.lap(Phase::Forward);
+        let sums = self
+            .native
+            .backward(batch, &rows.label, parameters, gradients, &sum);
+        timeline.lap(Phase::Backward);
+        Ok(sums)
+    }
+
+    fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {
+        let io = self.io;
+        let [parameters, _, running] = self.flat();
+        let mut logits = vec![L::T::default(); rows.label.len()];
+        let fill =
+            |window: usize, channel: usize, to: &mut [L::T]| fill(rows, io, window, channel, to);
+        self.native
+            .infer(rows.len(), parameters, running, fill, &mut logits);
+        Ok(logits
+            .into_iter()
+            .map(|logit| logit.wide() as f32)
+            .collect())
+    }
+}

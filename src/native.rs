@@ -1,0 +1,163 @@
+//! The CPU engine for stacks of convolution, ReLU, batch norm, pooling and concatenation: forward and backward written
+//! out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
+//!
+//! Stages of a step: convolution with bias and ReLU, at once the moments of what it wrote · normalisation · pooling ·
+//! ... · loss · and back: norm and ReLU, weights and input of a window while its rows are in the cache, and at once the
+//! sums that the norm below needs. Weights, gradients and running statistics are those of the flat tensors.
+
+// SAFETY of the whole room: kernels read and write rows of an `Arena`, whose sizes a `Program` fixed before.
+#![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
+// Tiles are indexed as in their formulas.
+#![allow(clippy::needless_range_loop)]
+
+mod arena;
+mod backward;
+mod conv;
+mod forward;
+mod lanes;
+mod loss;
+mod norm;
+mod program;
+mod resample;
+#[cfg(test)]
+mod tests;
+mod weights;
+mod workers;
+
+use std::ops::Range;
+
+use arena::{Arena, Shape};
+use conv::Packed;
+pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
+use program::{Kind, Program};
+use workers::Workers;
+
+pub use program::Program as Stages;
+
+/// Adds doubles up over the ranks, in place.
+pub type SumDoubles<'a> = &'a dyn Fn(&mut [f64]);
+
+/// What batch norm normalises by while training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Of the batch, on this rank or on all by the sum that is given.
+    Batch,
+    /// The running ones.
+    Running,
+}
+
+/// Numbers of a batch norm in the present step, a channel each.
+struct NormState<T> {
+    mean: Vec<T>,
+    /// 1 / deviation
+    inverse: Vec<T>,
+    /// Sums of g and of g (x - mean) of this rank, by window: [B, C].
+    sums: Vec<(f64, f64)>,
+    /// Numbers behind mean and deviation.
+    count: f64,
+}
+
+/// Weights of a stage in the order of the kernels.
+struct StageWeights<T> {
+    forward: Packed<T>,
+    backward: Option<Packed<T>>,
+    /// Where two phases share a bias.
+    bias: Vec<T>,
+}
+
+/// Memory of a worker: a thread and the windows it has.
+struct Worker<T> {
+    scratch: Arena<T>,
+    /// Gradients of its windows, as the flat gradients.
+    gradients: Vec<T>,
+}
+
+pub struct Native<L: Lanes> {
+    program: Program,
+    statistics: Statistics,
+    workers: Workers,
+    values: Arena<L::T>,
+    gradients: Arena<L::T>,
+    norms: Vec<Option<NormState<L::T>>>,
+    weights: Vec<Option<StageWeights<L::T>>>,
+    of_workers: Vec<std::sync::Mutex<Worker<L::T>>>,
+    /// Values of one window a worker, for inference.
+    single: Vec<Arena<L::T>>,
+}
+
+impl<L: Lanes> Native<L> {
+    /// # Safety
+    /// The CPU has the instructions of `L`.
+    pub unsafe fn new(program: Program, statistics: Statistics, threads: usize) -> Self {
+        let workers = Workers::new(threads);
+        let empty = || Arena::new(&[], 0);
+        let norms = program.stages.iter().map(|stage| match stage.kind {
+            Kind::Conv { norm: Some(_), .. } => Some(NormState {
+                mean: vec![L::T::default(); stage.y.channels],
+                inverse: vec![L::T::default(); stage.y.channels],
+                sums: Vec::new(),
+                count: 0.0,
+            }),
+            _ => None,
+        });
+        let weights = program.stages.iter().map(|stage| {
+            let (outputs, inputs, taps) = match stage.kind {
+                Kind::Conv { taps, .. } => (stage.y.channels, stage.x.channels, taps),
+                // A transposed convolution of stride 2 and 2 taps is one of 1 tap to twice the channels.
+                Kind::UpConv { .. } => (2 * stage.y.channels, stage.x.channels, 1),
+                Kind::Pool => return None,
+            };
+            let backward = stage.dx != program::Write::Nowhere;
+            Some(StageWeights {
+                forward: Packed::new(outputs, inputs, taps, L::ROWS),
+                backward: backward.then(|| Packed::new(inputs, outputs, taps, L::ROWS)),
+                bias: vec![L::T::default(); outputs],
+            })
+        });
+        let scratch: Vec<Option<Shape>> = program.scratch.iter().copied().map(Some).collect();
+        let of_workers = (0..threads).map(|_| {
+            std::sync::Mutex::new(Worker {
+                scratch: Arena::new(&scratch, 1),
+                gradients: Vec::new(),
+            })
+        });
+        Self {
+            norms: norms.collect(),
+            weights: weights.collect(),
+            of_workers: of_workers.collect(),
+            statistics,
+            workers,
+            values: empty(),
+            gradients: empty(),
+            single: Vec::new(),
+            program,
+        }
+    }
+
+    /// Rows of the input of a window, to be filled: [C, L].
+    fn take_memory(&mut self, batch: usize) {
+        if self.values.batch() < batch {
+            let all = self.program.buffers.iter().copied();
+            self.values = Arena::new(&all.clone().map(Some).collect::<Vec<_>>(), batch);
+            // What stands before a norm has its gradient where the norm's output has it.
+            let with_gradient = |buffer: usize| {
+                let mut stages = self.program.stages.iter();
+                buffer != self.program.input.buffer || stages.any(|stage| stage.y.buffer == buffer)
+            };
+            let made = |buffer: usize| {
+                let mut stages = self.program.stages.iter();
+                stages.any(|stage| stage.y.buffer == buffer)
+            };
+            let shapes: Vec<_> = all
+                .enumerate()
+                .map(|(buffer, shape)| (with_gradient(buffer) && made(buffer)).then_some(shape))
+                .collect();
+            self.gradients = Arena::new(&shapes, batch);
+        }
+    }
+}
+
+/// Windows of each of `workers`.
+fn windows(batch: usize, worker: usize, workers: usize) -> Range<usize> {
+    batch * worker / workers..batch * (worker + 1) / workers
+}

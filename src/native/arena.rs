@@ -1,0 +1,134 @@
+//! Memory of a step: rows of all channels of all windows, taken once and kept.
+
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    marker::PhantomData,
+    ptr::NonNull,
+};
+
+use super::conv::{HALO, Rows};
+
+/// Rows begin and end on multiples of so many elements; what lies behind the length is zero.
+const PAD: usize = 16;
+/// A kernel may load one vector behind the last row.
+const SLACK: usize = 64;
+
+/// A buffer of channels [C, L].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub channels: usize,
+    pub length: usize,
+}
+
+impl Shape {
+    fn padded(self) -> usize {
+        self.length.next_multiple_of(PAD)
+    }
+    /// Neighbouring rows share the zeros between them.
+    fn stride(self) -> usize {
+        self.padded() + HALO
+    }
+}
+
+/// Neighbouring channels of a buffer: what one layer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub buffer: usize,
+    pub first: usize,
+    pub channels: usize,
+    pub length: usize,
+}
+
+pub struct Arena<T> {
+    memory: NonNull<T>,
+    layout: Layout,
+    buffers: Vec<(Shape, usize)>,
+    batch: usize,
+    elements: PhantomData<T>,
+}
+
+// SAFETY: workers write to different windows, and read what others wrote only after these have ended.
+unsafe impl<T: Send> Sync for Arena<T> {}
+// SAFETY: the memory belongs to the arena alone.
+unsafe impl<T: Send> Send for Arena<T> {}
+
+impl<T> Arena<T> {
+    /// Memory for `batch` windows; a buffer that is not needed has none.
+    pub fn new(shapes: &[Option<Shape>], batch: usize) -> Self {
+        let none = Shape {
+            channels: 0,
+            length: 0,
+        };
+        let mut size = 0;
+        let buffers = shapes
+            .iter()
+            .map(|shape| {
+                let (shape, start) = (shape.unwrap_or(none), size);
+                // Every buffer begins at a cache line, with zeros before its first row.
+                size += (batch * shape.channels * shape.stride() + HALO).next_multiple_of(PAD);
+                (shape, start)
+            })
+            .collect();
+        let layout = Layout::array::<T>(size + SLACK).and_then(|layout| layout.align_to(64));
+        let layout = layout.expect("a batch fits the address space");
+        // SAFETY: the layout is not empty, and zero bytes are zeros of every element type used.
+        let memory = unsafe { alloc_zeroed(layout) };
+        Self {
+            memory: NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout)),
+            layout,
+            buffers,
+            batch,
+            elements: PhantomData,
+        }
+    }
+
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The rows of a place in one window.
+    pub fn rows(&self, place: Place, window: usize) -> Rows<T> {
+        let (shape, start) = self.buffers[place.buffer];
+        assert!(window < self.batch && place.first + place.channels <= shape.channels);
+        let row = window * shape.channels + place.first;
+        Rows {
+            // SAFETY: within the buffer, by the assertion.
+            at: unsafe {
+                self.memory
+                    .as_ptr()
+                    .add(start + HALO + row * shape.stride())
+            },
+            stride: shape.stride(),
+            rows: place.channels,
+            padded: shape.padded(),
+        }
+    }
+}
+
+impl<T> Drop for Arena<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.memory.as_ptr().cast(), self.layout) };
+    }
+}
+
+impl<T: Default> Rows<T> {
+    /// Zeros behind `length`, where a kernel wrote to the end of the padded row.
+    pub fn clear_tails(&self, length: usize) {
+        for row in 0..self.rows {
+            for at in length..self.padded {
+                // SAFETY: within the row.
+                unsafe { self.row(row).add(at).write(T::default()) };
+            }
+        }
+    }
+
+    /// The first `length` elements of a row.
+    ///
+    /// # Safety
+    /// Nobody else holds them; their arena is alive.
+    pub unsafe fn slice<'a>(&self, row: usize, length: usize) -> &'a mut [T] {
+        assert!(row < self.rows && length <= self.padded);
+        std::slice::from_raw_parts_mut(self.row(row), length)
+    }
+}

@@ -1,0 +1,271 @@
+//! Backward: stage by stage from the last, and in each window by window while its rows are in the cache.
+
+use std::sync::Mutex;
+
+use super::{
+    Native, Statistics, SumDoubles,
+    arena::Place,
+    conv::{Conv, Finish},
+    lanes::{Element, Lanes},
+    loss::cross_entropy,
+    norm::{Backward, NormSums, ThroughNorm},
+    program::{Kind, Norm, Stage, Write},
+    resample::{PoolBackward, Split},
+    weights::WeightGradient,
+};
+
+impl<L: Lanes> Native<L> {
+    /// Adds the gradient of the summed loss; returns the sum and the number of labels. `labels` [B, T, L].
+    pub fn backward(
+        &mut self,
+        batch: usize,
+        labels: &[i8],
+        parameters: &[L::T],
+        gradients: &mut [L::T],
+        sum: SumDoubles,
+    ) -> (f64, f64) {
+        for worker in &mut self.of_workers {
+            let worker = worker.get_mut().expect("no worker panics");
+            worker.gradients.clear();
+            worker.gradients.resize(gradients.len(), L::T::default());
+        }
+        let output = self.program.output;
+        let size = output.channels * output.length;
+        let losses = Mutex::new(vec![(0.0, 0.0); batch]);
+        let sums = self.sums_of(&self.program.output_completes);
+        self.workers.each(batch, |_, windows| {
+            for window in windows {
+                let labels = &labels[window * size..][..size];
+                let loss = cross_entropy(&self.values, &self.gradients, output, window, labels);
+                losses.lock().expect("no worker panics")[window] = loss;
+                self.complete(&self.program.output_completes, window, &sums);
+            }
+        });
+        self.keep(&self.program.output_completes.clone(), sums);
+        for stage in (0..self.program.stages.len()).rev() {
+            self.backward_stage(stage, batch, parameters, gradients, sum);
+        }
+        for worker in &mut self.of_workers {
+            let own = &worker.get_mut().expect("no worker panics").gradients;
+            for (gradient, own) in gradients.iter_mut().zip(own) {
+                *gradient = L::T::of(gradient.wide() + own.wide());
+            }
+        }
+        let losses = losses.into_inner().expect("no worker panics");
+        losses
+            .iter()
+            .fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    fn backward_stage(
+        &mut self,
+        stage: usize,
+        batch: usize,
+        parameters: &[L::T],
+        gradients: &mut [L::T],
+        sum: SumDoubles,
+    ) {
+        let through = match self.program.stages[stage].kind {
+            Kind::Conv {
+                norm: Some(norm), ..
+            } => Some(self.through_norm(stage, norm, parameters, gradients, sum)),
+            _ => None,
+        };
+        let completes = &self.program.stages[stage].completes;
+        let sums = self.sums_of(completes);
+        self.workers.each(batch, |worker, windows| {
+            let mut worker = self.of_workers[worker].lock().expect("no worker panics");
+            let worker = &mut *worker;
+            for window in windows {
+                let norm = through.as_ref().map(|[scale, mean_g, slope]| ThroughNorm {
+                    mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
+                    scale,
+                    mean_g,
+                    slope,
+                });
+                // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
+                unsafe { self.window_backward(stage, window, norm, worker) };
+                self.complete(completes, window, &sums);
+            }
+        });
+        self.keep(&self.program.stages[stage].completes.clone(), sums);
+    }
+
+    unsafe fn window_backward(
+        &self,
+        stage: usize,
+        window: usize,
+        norm: Option<ThroughNorm<L::T>>,
+        worker: &mut super::Worker<L::T>,
+    ) {
+        let Stage {
+            kind,
+            x,
+            y,
+            weight,
+            bias,
+            relu,
+            dx,
+            ..
+        } = &self.program.stages[stage];
+        let g = self.gradients.rows(*y, window);
+        let input = self.values.rows(*x, window);
+        let packed = self.weights[stage].as_ref();
+        let to_input = |g, back: Write| {
+            if back != Write::Nowhere {
+                let dx = self.gradients.rows(*x, window);
+                let packed = packed.and_then(|weights| weights.backward.as_ref());
+                L::run(Conv {
+                    x: g,
+                    y: dx,
+                    packed: packed.expect("a stage that goes back has weights for it"),
+                    bias: None,
+                    finish: match back {
+                        Write::Add => Finish::Add,
+                        _ => Finish::Store,
+                    },
+                    norm: None,
+                });
+                dx.clear_tails(x.length);
+            }
+        };
+        match kind {
+            Kind::Conv { taps, before, .. } => {
+                L::run(Backward {
+                    g,
+                    x: self.values.rows(*before, window),
+                    norm,
+                    relu: *relu,
+                    sums: &mut worker.gradients[*bias..][..y.channels],
+                });
+                g.clear_tails(y.length);
+                L::run(WeightGradient {
+                    x: input,
+                    g,
+                    taps: *taps,
+                    sums: &mut worker.gradients[*weight..][..y.channels * x.channels * taps],
+                });
+                to_input(g, *dx);
+            }
+            Kind::UpConv { phases } => {
+                let apart = worker.scratch.rows(Place { ..*phases }, 0);
+                L::run(Split {
+                    y: self.values.rows(*y, window),
+                    g,
+                    relu: *relu,
+                    dx: apart,
+                    sums: &mut worker.gradients[*bias..][..y.channels],
+                });
+                apart.clear_tails(phases.length);
+                // [inputs, 2 outputs], the phases one after the other, to [inputs, outputs, 2].
+                let mut sums = vec![L::T::default(); 2 * y.channels * x.channels];
+                L::run(WeightGradient {
+                    x: apart,
+                    g: input,
+                    taps: 1,
+                    sums: &mut sums,
+                });
+                let all = &mut worker.gradients[*weight..][..sums.len()];
+                for (at, sum) in sums.iter().enumerate() {
+                    let (i, phase, o) =
+                        (at / (2 * y.channels), at / y.channels % 2, at % y.channels);
+                    let to = &mut all[(i * y.channels + o) * 2 + phase];
+                    *to = L::T::of(to.wide() + sum.wide());
+                }
+                to_input(apart, *dx);
+            }
+            Kind::Pool if *dx == Write::Nowhere => {}
+            Kind::Pool => {
+                let dx_rows = self.gradients.rows(*x, window);
+                L::run(PoolBackward {
+                    x: input,
+                    g,
+                    dx: dx_rows,
+                    add: *dx == Write::Add,
+                });
+                dx_rows.clear_tails(x.length);
+            }
+        }
+    }
+
+    /// Scale, mean of g and slope for [`ThroughNorm`]; adds the gradients of the norm's weight and bias.
+    fn through_norm(
+        &self,
+        stage: usize,
+        norm: Norm,
+        parameters: &[L::T],
+        gradients: &mut [L::T],
+        sum: SumDoubles,
+    ) -> [Vec<L::T>; 3] {
+        let state = self.norms[stage].as_ref().expect("a norm has a state");
+        let channels = self.program.stages[stage].y.channels;
+        let inverse: Vec<f64> = state.inverse.iter().map(|x| x.wide()).collect();
+        let mut sums = vec![0.0; 2 * channels];
+        for (at, (g, along)) in state.sums.iter().enumerate() {
+            sums[at % channels] += g;
+            sums[channels + at % channels] += along * inverse[at % channels];
+        }
+        for channel in 0..channels {
+            for (start, own) in [
+                (norm.bias, sums[channel]),
+                (norm.weight, sums[channels + channel]),
+            ] {
+                let gradient = &mut gradients[start + channel];
+                *gradient = L::T::of(gradient.wide() + own);
+            }
+        }
+        if self.statistics == Statistics::Running {
+            sums.fill(0.0);
+        } else {
+            sum(&mut sums);
+        }
+        let of = |f: &dyn Fn(usize) -> f64| (0..channels).map(|c| L::T::of(f(c))).collect();
+        [
+            of(&|c| parameters[norm.weight + c].wide() * inverse[c]),
+            of(&|c| sums[c] / state.count),
+            of(&|c| sums[channels + c] / state.count * inverse[c]),
+        ]
+    }
+
+    /// A place for the sums of each norm whose gradient is complete after a stage.
+    fn sums_of(&self, completes: &[usize]) -> Vec<Mutex<Vec<(f64, f64)>>> {
+        let sums = |&stage: &usize| {
+            let state = self.norms[stage].as_ref().expect("a norm has a state");
+            Mutex::new(state.sums.clone())
+        };
+        completes.iter().map(sums).collect()
+    }
+
+    fn keep(&mut self, completes: &[usize], sums: Vec<Mutex<Vec<(f64, f64)>>>) {
+        for (&stage, sums) in completes.iter().zip(sums) {
+            let state = self.norms[stage].as_mut().expect("a norm has a state");
+            state.sums = sums.into_inner().expect("no worker panics");
+        }
+    }
+
+    /// Sums of a window's gradient at the norms that it is complete for.
+    fn complete(&self, completes: &[usize], window: usize, sums: &[Mutex<Vec<(f64, f64)>>]) {
+        for (&stage, sums) in completes.iter().zip(sums) {
+            let Stage {
+                kind: Kind::Conv { before, .. },
+                y,
+                ..
+            } = &self.program.stages[stage]
+            else {
+                unreachable!("only convolutions have norms")
+            };
+            let mut own = vec![(0.0, 0.0); y.channels];
+            let state = self.norms[stage].as_ref().expect("a norm has a state");
+            let kernel = NormSums {
+                g: self.gradients.rows(*y, window),
+                x: self.values.rows(*before, window),
+                mean: &state.mean,
+                sums: &mut own,
+            };
+            // SAFETY: the instruction set was checked when the engine was made.
+            unsafe { L::run(kernel) };
+            sums.lock().expect("no worker panics")[window * y.channels..][..y.channels]
+                .copy_from_slice(&own);
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Forward: for training over the whole batch stage by stage, for inference window by window.
+
+use std::sync::Mutex;
+
+use super::{
+    Native, NormState, Statistics, SumDoubles,
+    arena::{Arena, Place},
+    conv::{Conv, Finish, Packed},
+    lanes::{Element, Lanes},
+    norm::{Affine, Moments, ScaleShift},
+    program::{Kind, Norm, Stage},
+    resample::{Interleave, Pool},
+};
+use crate::model::{BN_EPS, BN_MOMENTUM};
+
+impl<L: Lanes> Native<L> {
+    /// Logits of a batch for training; `fill(window, channel, row)` writes the input.
+    pub fn forward(
+        &mut self,
+        batch: usize,
+        parameters: &[L::T],
+        running: &mut [L::T],
+        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
+        sum: SumDoubles,
+    ) {
+        self.take_memory(batch);
+        self.pack(parameters, true);
+        let input = self.program.input;
+        self.workers.each(batch, |_, windows| {
+            for window in windows {
+                fill_rows(&self.values, input, window, &fill);
+            }
+        });
+        for stage in 0..self.program.stages.len() {
+            let moments = self.forward_stage(stage, batch, parameters);
+            if let Kind::Conv {
+                norm: Some(norm),
+                before,
+                ..
+            } = self.program.stages[stage].kind
+            {
+                let (mean, var) = self.statistics(stage, norm, batch, &moments, running, sum);
+                self.normalise(stage, norm, before, batch, parameters, &mean, &var);
+            }
+        }
+    }
+
+    /// Writes what a stage computes before its norm; returns the moments of its rows: [B, C].
+    fn forward_stage(&self, stage: usize, batch: usize, parameters: &[L::T]) -> Vec<(f64, f64)> {
+        let Stage { kind, y, .. } = &self.program.stages[stage];
+        let normed = match kind {
+            Kind::Conv { norm: Some(_), .. } => self.statistics == Statistics::Batch,
+            _ => false,
+        };
+        let moments: Vec<Mutex<Vec<(f64, f64)>>> = (0..self.of_workers.len())
+            .map(|_| Mutex::default())
+            .collect();
+        self.workers.each(batch, |worker, windows| {
+            let worker_memory = self.of_workers[worker].lock().expect("no worker panics");
+            let mut of_worker = moments[worker].lock().expect("no worker panics");
+            if normed {
+                of_worker.resize(windows.len() * y.channels, (0.0, 0.0));
+            }
+            let mut of_rows = of_worker.chunks_mut(y.channels);
+            for window in windows {
+                self.run_stage(
+                    stage,
+                    &self.values,
+                    &worker_memory.scratch,
+                    window,
+                    parameters,
+                    None,
+                );
+                if normed && let Kind::Conv { before, .. } = kind {
+                    let moments = Moments {
+                        x: self.values.rows(*before, window),
+                        length: before.length,
+                        of_rows: of_rows.next().expect("a chunk a window"),
+                    };
+                    // SAFETY: the instruction set was checked when the engine was made.
+                    unsafe { L::run(moments) };
+                }
+            }
+        });
+        let parts = moments
+            .into_iter()
+            .map(|part| part.into_inner().expect("no worker panics"));
+        parts.flatten().collect()
+    }
+
+    /// One window through a stage. `norm`: where it is known already, applied at once.
+    fn run_stage(
+        &self,
+        stage: usize,
+        values: &Arena<L::T>,
+        scratch: &Arena<L::T>,
+        window: usize,
+        parameters: &[L::T],
+        norm: Option<&ScaleShift<L::T>>,
+    ) {
+        let Stage {
+            kind,
+            x,
+            y,
+            bias,
+            relu,
+            ..
+        } = &self.program.stages[stage];
+        let finish = if *relu { Finish::Relu } else { Finish::Store };
+        let packed = self.weights[stage].as_ref();
+        let (from, to) = (values.rows(*x, window), values.rows(*y, window));
+        // SAFETY: the instruction set was checked when the engine was made; the rows are of the shapes of the stage.
+        unsafe {
+            match kind {
+                Kind::Conv { before, .. } => {
+                    let to = match norm {
+                        Some(_) => to,
+                        None => values.rows(*before, window),
+                    };
+                    L::run(Conv {
+                        x: from,
+                        y: to,
+                        packed: &packed.expect("a convolution has weights").forward,
+                        bias: Some(&parameters[*bias..][..y.channels]),
+                        finish,
+                        norm,
+                    });
+                    to.clear_tails(y.length);
+                }
+                Kind::UpConv { phases } => {
+                    let weights = packed.expect("a convolution has weights");
+                    let apart = scratch.rows(Place { ..*phases }, 0);
+                    L::run(Conv {
+                        x: from,
+                        y: apart,
+                        packed: &weights.forward,
+                        bias: Some(&weights.bias),
+                        finish,
+                        norm: None,
+                    });
+                    apart.clear_tails(phases.length);
+                    L::run(Interleave { x: apart, y: to });
+                }
+                Kind::Pool => {
+                    L::run(Pool { x: from, y: to });
+                    to.clear_tails(y.length);
+                }
+            }
+        }
+    }
+
+    /// Mean and variance that a batch norm uses, in double; running ones follow those of the batch.
+    fn statistics(
+        &mut self,
+        stage: usize,
+        norm: Norm,
+        batch: usize,
+        moments: &[(f64, f64)],
+        running: &mut [L::T],
+        sum: SumDoubles,
+    ) -> (Vec<f64>, Vec<f64>) {
+        let Stage { y, .. } = &self.program.stages[stage];
+        let channels = y.channels;
+        let state = self.norms[stage].as_mut().expect("a norm has a state");
+        let of = |running: &[L::T], start: usize| -> Vec<f64> {
+            running[start..][..channels]
+                .iter()
+                .map(|x| x.wide())
+                .collect()
+        };
+        if self.statistics == Statistics::Running {
+            state.count = (batch * y.length) as f64;
+            return (of(running, norm.mean), of(running, norm.var));
+        }
+        // Count, sums and sums of squares, in double, where mean^2 can be taken off again without loss.
+        let length = y.length as f64;
+        let mut sums = vec![0.0; 2 * channels + 1];
+        sums[2 * channels] = batch as f64 * length;
+        for (at, (mean, squares)) in moments.iter().enumerate() {
+            sums[at % channels] += mean * length;
+            sums[channels + at % channels] += squares + mean * mean * length;
+        }
+        sum(&mut sums);
+        let count = sums[2 * channels];
+        state.count = count;
+        let mean: Vec<f64> = sums[..channels].iter().map(|sum| sum / count).collect();
+        let squares = sums[channels..2 * channels].iter().zip(&mean);
+        let var: Vec<f64> = squares
+            .map(|(squares, mean)| (squares / count - mean * mean).max(0.0))
+            .collect();
+        // At the end of an epoch a micro-batch may be empty on all ranks.
+        if count > 0.0 {
+            let unbiased = count / (count - 1.0).max(1.0);
+            for channel in 0..channels {
+                let news = [
+                    (norm.mean, mean[channel]),
+                    (norm.var, var[channel] * unbiased),
+                ];
+                for (start, new) in news {
+                    let running = &mut running[start + channel];
+                    *running = L::T::of(running.wide() * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM);
+                }
+            }
+        }
+        (mean, var)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn normalise(
+        &mut self,
+        stage: usize,
+        norm: Norm,
+        before: Place,
+        batch: usize,
+        parameters: &[L::T],
+        mean: &[f64],
+        var: &[f64],
+    ) {
+        let y = self.program.stages[stage].y;
+        let norm = ScaleShift::new(norm, y.channels, parameters, mean, var);
+        let state = self.norms[stage].as_mut().expect("a norm has a state");
+        state.mean = mean.iter().map(|&mean| L::T::of(mean)).collect();
+        state.inverse = var
+            .iter()
+            .map(|var| L::T::of(1.0 / (var + BN_EPS).sqrt()))
+            .collect();
+        state.clear_sums(batch * y.channels);
+        self.workers.each(batch, |_, windows| {
+            for window in windows {
+                let to = self.values.rows(y, window);
+                let affine = Affine {
+                    x: self.values.rows(before, window),
+                    y: to,
+                    norm: &norm,
+                };
+                // SAFETY: as above.
+                unsafe { L::run(affine) };
+                to.clear_tails(y.length);
+            }
+        });
+    }
+
+    /// What every ReLU let through and which of each pair was the larger, of the last batch.
+    #[cfg(test)]
+    pub fn decisions(&self, batch: usize) -> Vec<bool> {
+        let zero = L::T::default();
+        let mut decisions = Vec::new();
+        for stage in &self.program.stages {
+            for window in 0..batch {
+                let (place, pairs) = match &stage.kind {
+                    Kind::Conv { before, .. } => (*before, false),
+                    Kind::UpConv { .. } => (stage.y, false),
+                    Kind::Pool => (stage.x, true),
+                };
+                let rows = self.values.rows(place, window);
+                for row in 0..place.channels {
+                    // SAFETY: nothing computes meanwhile.
+                    let row = unsafe { rows.slice(row, place.length) };
+                    match pairs {
+                        true => decisions.extend(row.chunks(2).map(|pair| pair[1] > pair[0])),
+                        false if stage.relu => decisions.extend(row.iter().map(|&x| x > zero)),
+                        false => {}
+                    }
+                }
+            }
+        }
+        decisions
+    }
+
+    /// Logits [B, T, L] with running statistics, a window at a time.
+    pub fn infer(
+        &mut self,
+        batch: usize,
+        parameters: &[L::T],
+        running: &[L::T],
+        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
+        logits: &mut [L::T],
+    ) {
+        self.pack(parameters, false);
+        if self.single.is_empty() {
+            let needed = |buffer: usize| {
+                let mut stages = self.program.stages.iter();
+                buffer == self.program.input.buffer || stages.any(|stage| stage.y.buffer == buffer)
+            };
+            let buffers = self.program.buffers.iter().enumerate();
+            let shapes: Vec<_> = buffers
+                .map(|(buffer, &shape)| needed(buffer).then_some(shape))
+                .collect();
+            let workers = self.of_workers.iter();
+            self.single = workers.map(|_| Arena::new(&shapes, 1)).collect();
+        }
+        let norms: Vec<Option<ScaleShift<L::T>>> = (self.program.stages.iter())
+            .map(|stage| match stage.kind {
+                Kind::Conv {
+                    norm: Some(norm), ..
+                } => {
+                    let channels = stage.y.channels;
+                    let of = |start: usize| -> Vec<f64> {
+                        running[start..][..channels]
+                            .iter()
+                            .map(|x| x.wide())
+                            .collect()
+                    };
+                    let (mean, var) = (of(norm.mean), of(norm.var));
+                    Some(ScaleShift::new(norm, channels, parameters, &mean, &var))
+                }
+                _ => None,
+            })
+            .collect();
+        let (input, output) = (self.program.input, self.program.output);
+        let size = output.channels * output.length;
+        let out: Vec<Mutex<&mut [L::T]>> = logits.chunks_mut(size).map(Mutex::new).collect();
+        self.workers.each(batch, |worker, windows| {
+            let memory = self.of_workers[worker].lock().expect("no worker panics");
+            let values = &self.single[worker];
+            for window in windows {
+                fill_rows(values, input, 0, |_, channel, row| {
+                    fill(window, channel, row)
+                });
+                for (stage, norm) in norms.iter().enumerate() {
+                    self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
+                }
+                let mut out = out[window].lock().expect("no worker panics");
+                let rows = values.rows(output, 0);
+                for (target, to) in out.chunks_mut(output.length).enumerate() {
+                    // SAFETY: the arena is this worker's.
+                    to.copy_from_slice(unsafe { rows.slice(target, output.length) });
+                }
+            }
+        });
+    }
+
+    /// Puts the weights in the order in which kernels read them.
+    fn pack(&mut self, parameters: &[L::T], backward: bool) {
+        for (stage, weights) in self.program.stages.iter().zip(&mut self.weights) {
+            let Some(weights) = weights else { continue };
+            let (inputs, outputs) = (stage.x.channels, stage.y.channels);
+            let all = &parameters[stage.weight..];
+            match stage.kind {
+                Kind::Conv { taps, .. } => {
+                    weights
+                        .forward
+                        .fill(|o, i, t| all[(o * inputs + i) * taps + t]);
+                    turn(&mut weights.backward, backward, |i, o, t| {
+                        all[(o * inputs + i) * taps + taps - 1 - t]
+                    });
+                }
+                Kind::UpConv { .. } => {
+                    // [inputs, outputs, 2]; output `phase * outputs + o` makes every second place.
+                    let of =
+                        |o: usize, i: usize| all[(i * outputs + o % outputs) * 2 + o / outputs];
+                    weights.forward.fill(|o, i, _| of(o, i));
+                    turn(&mut weights.backward, backward, |i, o, _| of(o, i));
+                    for (o, bias) in weights.bias.iter_mut().enumerate() {
+                        *bias = parameters[stage.bias + o % outputs];
+                    }
+                }
+                Kind::Pool => {}
+            }
+        }
+    }
+}
+
+fn turn<T: Element>(
+    packed: &mut Option<Packed<T>>,
+    wanted: bool,
+    weight: impl Fn(usize, usize, usize) -> T,
+) {
+    if let Some(packed) = packed.as_mut().filter(|_| wanted) {
+        packed.fill(weight);
+    }
+}
+
+impl<T> NormState<T> {
+    fn clear_sums(&mut self, size: usize) {
+        self.sums.clear();
+        self.sums.resize(size, (0.0, 0.0));
+    }
+}
+
+fn fill_rows<T: Element>(
+    values: &Arena<T>,
+    input: Place,
+    window: usize,
+    fill: impl Fn(usize, usize, &mut [T]),
+) {
+    let rows = values.rows(input, window);
+    for channel in 0..input.channels {
+        // SAFETY: one worker has the window.
+        fill(window, channel, unsafe {
+            rows.slice(channel, input.length)
+        });
+    }
+}
+
+impl<T: Element> ScaleShift<T> {
+    fn new(norm: Norm, channels: usize, parameters: &[T], mean: &[f64], var: &[f64]) -> Self {
+        let of = |channel: usize| {
+            let weight = parameters[norm.weight + channel].wide();
+            let scale = weight / (var[channel] + BN_EPS).sqrt();
+            let shift = parameters[norm.bias + channel].wide() - mean[channel] * scale;
+            (T::of(scale), T::of(shift))
+        };
+        let (scale, shift) = (0..channels).map(of).unzip();
+        Self { scale, shift }
+    }
+}

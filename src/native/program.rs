@@ -1,0 +1,332 @@
+//! A model's list of layers as the stages that the native engine runs: a convolution takes its ReLU and the batch norm
+//! behind it along, and whatever is concatenated is written where it is read.
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::Tensor;
+
+use super::{
+    arena::{Place, Shape},
+    conv::HALO,
+};
+use crate::{
+    flat::FlatTensors,
+    model::{Activation, Graph, Op},
+};
+
+/// Learned numbers and running statistics are known by where they begin in the flat tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub weight: usize,
+    pub bias: usize,
+    pub mean: usize,
+    pub var: usize,
+}
+
+/// How a stage hands the gradient of its input on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Write {
+    /// The input is data.
+    Nowhere,
+    Store,
+    /// Another reader of the same values has written already.
+    Add,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Conv {
+        taps: usize,
+        /// Between ReLU and batch norm; where there is no norm the same as `y`.
+        before: Place,
+        norm: Option<Norm>,
+    },
+    UpConv {
+        /// Even and odd places apart, in a worker's own memory.
+        phases: Place,
+    },
+    Pool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Stage {
+    pub kind: Kind,
+    pub x: Place,
+    pub y: Place,
+    pub weight: usize,
+    pub bias: usize,
+    pub relu: bool,
+    pub dx: Write,
+    /// Stages with batch norm to whose output this one writes the last part of the gradient.
+    pub completes: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub struct Program {
+    pub stages: Vec<Stage>,
+    pub buffers: Vec<Shape>,
+    /// Buffers of a worker, for one window.
+    pub scratch: Vec<Shape>,
+    pub input: Place,
+    pub output: Place,
+    /// Stages with batch norm whose output is the model's.
+    pub output_completes: Vec<usize>,
+}
+
+impl Program {
+    /// Errors name the layer that the native engine has no kernel for.
+    pub fn new(graph: &Graph, flat: &FlatTensors) -> Result<Self> {
+        let layers = graph.layers();
+        let readers = |value: usize| {
+            layers
+                .iter()
+                .filter(move |layer| layer.inputs.contains(&value))
+        };
+        // Where a value lies in the one it is concatenated into.
+        let mut home = vec![None; layers.len()];
+        for (place, layer) in layers.iter().enumerate() {
+            if let Op::Concat = layer.op {
+                let mut first = 0;
+                for &part in &layer.inputs {
+                    ensure!(
+                        home[part].replace((place, first)).is_none(),
+                        "{} is concatenated twice",
+                        layers[part].name
+                    );
+                    first += layers[part].channels as usize;
+                }
+            }
+        }
+        let mut made = Self {
+            stages: Vec::new(),
+            buffers: Vec::new(),
+            scratch: Vec::new(),
+            input: Place {
+                buffer: 0,
+                first: 0,
+                channels: 0,
+                length: 0,
+            },
+            output: Place {
+                buffer: 0,
+                first: 0,
+                channels: 0,
+                length: 0,
+            },
+            output_completes: Vec::new(),
+        };
+        let mut roots: Vec<Option<usize>> = vec![None; layers.len()];
+        let mut place_of = |buffers: &mut Vec<Shape>, value: usize| {
+            let (mut root, mut first) = (value, 0);
+            while let Some((into, at)) = home[root] {
+                (root, first) = (into, first + at);
+            }
+            let shape = Shape {
+                channels: layers[root].channels as usize,
+                length: layers[root].length as usize,
+            };
+            let buffer = *roots[root].get_or_insert_with(|| {
+                buffers.push(shape);
+                buffers.len() - 1
+            });
+            Place {
+                buffer,
+                first,
+                channels: layers[value].channels as usize,
+                length: shape.length,
+            }
+        };
+        // Which stage makes a value, and which value a stage reads.
+        let mut maker: Vec<Option<usize>> = vec![None; layers.len()];
+        let mut reads = Vec::new();
+        for (value, layer) in layers.iter().enumerate() {
+            let at = |tensor: &Tensor| offset(tensor, &flat.parameters);
+            let relu = |activation: &Activation| *activation == Activation::Relu;
+            let (kind, x, weight, bias, relu) = match &layer.op {
+                Op::Input => {
+                    made.input = place_of(&mut made.buffers, value);
+                    continue;
+                }
+                Op::Concat => continue,
+                Op::Conv { weight, .. } => {
+                    let taps = weight.size()[2] as usize;
+                    ensure!(
+                        taps % 2 == 1 && taps / 2 <= HALO,
+                        "{}: {taps} taps",
+                        layer.name
+                    );
+                    let follow: Vec<_> = readers(value).collect();
+                    if let [next] = follow[..]
+                        && let Op::BatchNorm { .. } = next.op
+                    {
+                        continue;
+                    }
+                    let Op::Conv {
+                        weight,
+                        bias,
+                        activation,
+                    } = &layer.op
+                    else {
+                        unreachable!()
+                    };
+                    let before = place_of(&mut made.buffers, value);
+                    let kind = Kind::Conv {
+                        taps,
+                        before,
+                        norm: None,
+                    };
+                    (
+                        kind,
+                        layer.inputs[0],
+                        at(weight),
+                        at(bias),
+                        relu(activation),
+                    )
+                }
+                Op::BatchNorm {
+                    weight,
+                    bias,
+                    mean,
+                    var,
+                } => {
+                    let of = &layers[layer.inputs[0]];
+                    let Op::Conv {
+                        weight: filters,
+                        bias: start,
+                        activation,
+                    } = &of.op
+                    else {
+                        bail!("{} does not follow a convolution", layer.name);
+                    };
+                    ensure!(
+                        readers(layer.inputs[0]).count() == 1,
+                        "{} is read before its norm",
+                        of.name
+                    );
+                    let running = |tensor: &Tensor| offset(tensor, &flat.buffers);
+                    let norm = Norm {
+                        weight: at(weight),
+                        bias: at(bias),
+                        mean: running(mean),
+                        var: running(var),
+                    };
+                    let before = place_of(&mut made.buffers, layer.inputs[0]);
+                    let taps = filters.size()[2] as usize;
+                    let kind = Kind::Conv {
+                        taps,
+                        before,
+                        norm: Some(norm),
+                    };
+                    (kind, of.inputs[0], at(filters), at(start), relu(activation))
+                }
+                Op::UpConv {
+                    weight,
+                    bias,
+                    activation,
+                } => {
+                    let phases = Place {
+                        buffer: made.scratch.len(),
+                        first: 0,
+                        channels: 2 * layer.channels as usize,
+                        length: layer.length as usize / 2,
+                    };
+                    made.scratch.push(Shape {
+                        channels: phases.channels,
+                        length: phases.length,
+                    });
+                    let kind = Kind::UpConv { phases };
+                    (
+                        kind,
+                        layer.inputs[0],
+                        at(weight),
+                        at(bias),
+                        relu(activation),
+                    )
+                }
+                Op::MaxPool => {
+                    ensure!(
+                        layers[layer.inputs[0]].length % 2 == 0,
+                        "{} halves an odd length",
+                        layer.name
+                    );
+                    (Kind::Pool, layer.inputs[0], 0, 0, false)
+                }
+            };
+            maker[value] = Some(made.stages.len());
+            reads.push(x);
+            made.stages.push(Stage {
+                kind,
+                x: place_of(&mut made.buffers, x),
+                y: place_of(&mut made.buffers, value),
+                weight,
+                bias,
+                relu,
+                dx: Write::Nowhere,
+                completes: Vec::new(),
+            });
+        }
+        made.output = place_of(&mut made.buffers, layers.len() - 1);
+        made.plan_gradients(layers.len() - 1, &reads, &maker, |value| {
+            match layers[value].op {
+                Op::Concat => Some(layers[value].inputs.as_slice()),
+                _ => None,
+            }
+        })?;
+        Ok(made)
+    }
+
+    /// Backward order: the first to hand a gradient to a value stores it, later ones add, the last completes it.
+    fn plan_gradients<'a>(
+        &mut self,
+        output: usize,
+        reads: &[usize],
+        maker: &[Option<usize>],
+        parts: impl Fn(usize) -> Option<&'a [usize]>,
+    ) -> Result<()> {
+        let values = |value: usize| {
+            let (mut whole, mut todo) = (Vec::new(), vec![value]);
+            while let Some(value) = todo.pop() {
+                match parts(value) {
+                    Some(parts) => todo.extend(parts),
+                    None => whole.push(value),
+                }
+            }
+            // Data have no gradient.
+            whole.retain(|&value| maker[value].is_some());
+            whole
+        };
+        let mut last: Vec<Option<Option<usize>>> = vec![None; maker.len()];
+        for value in values(output) {
+            last[value] = Some(None);
+        }
+        for stage in (0..reads.len()).rev() {
+            let read = values(reads[stage]);
+            let written = read.iter().filter(|&&value| last[value].is_some()).count();
+            self.stages[stage].dx = match written {
+                _ if read.is_empty() => Write::Nowhere,
+                0 => Write::Store,
+                all if all == read.len() => Write::Add,
+                _ => bail!("only a part of what layer {stage} reads has been read before"),
+            };
+            for value in read {
+                last[value] = Some(Some(stage));
+            }
+        }
+        for (value, stage) in maker.iter().enumerate() {
+            let Some(stage) = *stage else { continue };
+            let by = last[value].context("a layer that nothing reads")?;
+            if let Kind::Conv { norm: Some(_), .. } = self.stages[stage].kind {
+                match by {
+                    Some(by) => self.stages[by].completes.push(stage),
+                    None => self.output_completes.push(stage),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Elements from the beginning of a flat tensor to a view of it.
+fn offset(view: &Tensor, flat: &Tensor) -> usize {
+    let bytes = view.data_ptr() as isize - flat.data_ptr() as isize;
+    usize::try_from(bytes).expect("a view of the flat tensor") / flat.kind().elt_size_in_bytes()
+}
