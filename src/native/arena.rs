@@ -1,10 +1,8 @@
 //! Memory of a step: rows of all channels of all windows, taken once and kept.
 
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    marker::PhantomData,
-    ptr::NonNull,
-};
+use std::{marker::PhantomData, num::NonZero, ptr::NonNull};
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::conv::{HALO, Rows};
 
@@ -41,7 +39,7 @@ pub struct Place {
 
 pub struct Arena<T> {
     memory: NonNull<T>,
-    layout: Layout,
+    bytes: usize,
     buffers: Vec<(Shape, usize)>,
     batch: usize,
     elements: PhantomData<T>,
@@ -69,13 +67,23 @@ impl<T> Arena<T> {
                 (shape, start)
             })
             .collect();
-        let layout = Layout::array::<T>(size + SLACK).and_then(|layout| layout.align_to(64));
-        let layout = layout.expect("a batch fits the address space");
-        // SAFETY: the layout is not empty, and zero bytes are zeros of every element type used.
-        let memory = unsafe { alloc_zeroed(layout) };
+        let bytes = (size + SLACK)
+            .checked_mul(size_of::<T>())
+            .and_then(NonZero::new);
+        let bytes = bytes.expect("a batch fits the address space");
+        let (access, private) = (
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_PRIVATE,
+        );
+        // SAFETY: new pages of zeros, and zero bytes are zeros of every element type used.
+        let memory = unsafe { mmap_anonymous(None, bytes, access, private) };
+        let memory = memory.unwrap_or_else(|err| panic!("{bytes} bytes for a batch: {err}"));
+        // Rows lie far apart: with pages of 2 MiB the processor's table of addresses holds them all.
+        // SAFETY: the pages were just made. A system without large pages says no, and nothing is lost.
+        let _ = unsafe { madvise(memory, bytes.get(), MmapAdvise::MADV_HUGEPAGE) };
         Self {
-            memory: NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout)),
-            layout,
+            memory: memory.cast(),
+            bytes: bytes.get(),
             buffers,
             batch,
             elements: PhantomData,
@@ -107,8 +115,8 @@ impl<T> Arena<T> {
 
 impl<T> Drop for Arena<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.memory.as_ptr().cast(), self.layout) };
+        // SAFETY: mapped with this size, and no rows outlive their arena.
+        let _ = unsafe { munmap(self.memory.cast(), self.bytes) };
     }
 }
 

@@ -251,10 +251,11 @@ fn single_precision_gradients_are_double_rounded() {
     }
 }
 
-/// Losses of 200 steps of Adam from the same weights.
+/// Losses of 200 steps of SGD from the same weights. (Adam divides the noise of a gradient that is 0 by its own size: two
+/// courses in double precision part after 40 steps.)
 fn course(case: &Case, engine: EngineChoice, kind: Kind) -> Vec<f64> {
     let mut net = case.net(engine, kind);
-    let mut optimizer = Optimizer::new(Rule::Adam, 0.9, &net.flat.parameters);
+    let mut optimizer = Optimizer::new(Rule::Sgd, 0.9, &net.flat.parameters);
     let mut timeline = Timeline::new(&Solo, Device::Cpu, false);
     let step = |step: u64| {
         let rows = rows(case.io, case.batch, step % 10);
@@ -262,7 +263,7 @@ fn course(case: &Case, engine: EngineChoice, kind: Kind) -> Vec<f64> {
         let _ = net.flat.gradients.zero_();
         let (loss, labels) = net.engine.gradients(&rows, &mut timeline, &|_| ()).unwrap();
         let mean = &net.flat.gradients / labels;
-        optimizer.step(&net.flat.parameters, &mean, 1e-3, step);
+        optimizer.step(&net.flat.parameters, &mean, 0.005, step);
         loss / labels
     };
     (1..=200).map(step).collect()
@@ -274,15 +275,15 @@ fn two_hundred_steps_beside_libtorch() {
     let case = Case {
         arch: Arch::Unet,
         options: Options::default(),
-        io: io(32, 1),
+        io: io(128, 1),
         batch: 4,
         seed: 5,
     };
     let exact = course(&case, EngineChoice::Libtorch, Kind::Double);
     let double = course(&case, EngineChoice::Native, Kind::Double);
     for (step, (a, b)) in double.iter().zip(&exact).enumerate() {
-        // Adam divides the noise of a gradient that is 0 by its own size: after 40 steps 4e-6.
-        let limit = if step < 10 { 1e-9 } else { 1e-2 };
+        // Rounding grows tenfold every 15 steps, until it decides a ReLU.
+        let limit = if step < 100 { 1e-6 } else { 1e-2 };
         let off = (a / b - 1.0).abs();
         assert!(off < limit, "step {}: {a}, libtorch {b}", step + 1);
     }
