@@ -182,7 +182,8 @@ impl Compute {
             LayoutChoice::Auto if on_gpu && precision != Precision::F32 => Layout::ChannelsLast,
             LayoutChoice::Auto => Layout::Plain,
         };
-        let replay = match typed.replay.unwrap_or(Replay::Auto) {
+        // Not by default: benches/gpu has not seen a card replay a step yet.
+        let replay = match typed.replay.unwrap_or(Replay::Off) {
             Replay::Off => false,
             Replay::Auto => card.is_some() && !facts.synced,
             Replay::On => {

@@ -151,7 +151,7 @@ settings! {
     precision: Precision,
     /// How libtorch's tensors lie [default: auto]
     layout: LayoutChoice,
-    /// Record the work of a micro-batch on a GPU and launch it whole (CUDA graph) [default: auto]
+    /// Record the work of a micro-batch on a GPU and launch it whole (CUDA graph); has not run on a card yet [default: off]
     replay: Replay,
     /// Where the training windows lie [default: auto]
     feed: Feed,

@@ -28,9 +28,15 @@ fn a_cpu_computes_as_libtorch_does() {
 
 #[test]
 fn a_gpu_takes_what_it_has_room_for() {
-    let chosen = Compute::choose(Typed::default(), HERE).unwrap();
+    let replay = Some(Replay::Auto);
+    let typed = Typed {
+        replay,
+        ..Typed::default()
+    };
+    let chosen = Compute::choose(typed, HERE).unwrap();
     assert_eq!(chosen.precision, Precision::Tf32);
     assert_eq!(chosen.layout, Layout::ChannelsLast);
+    assert!(!Compute::choose(Typed::default(), HERE).unwrap().replay);
     assert!(chosen.replay && chosen.resident && chosen.look_every == LOOK_EVERY);
     let large = Facts {
         data_bytes: 100 << 30,
