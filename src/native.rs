@@ -10,13 +10,16 @@
 // Tiles are indexed as in their formulas.
 #![allow(clippy::needless_range_loop)]
 
+mod adam;
 mod arena;
 mod backward;
 mod conv;
 mod forward;
+mod infer;
 mod lanes;
 mod loss;
 mod norm;
+mod pack;
 mod program;
 mod resample;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod workers;
 
 use std::ops::Range;
 
+pub use adam::{Rates, adam};
 use arena::{Arena, Shape};
 use conv::Packed;
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
@@ -134,24 +138,14 @@ impl<L: Lanes> Native<L> {
         }
     }
 
-    /// Rows of the input of a window, to be filled: [C, L].
+    /// Memory for a batch; it is kept, and grows for a larger one.
     fn take_memory(&mut self, batch: usize) {
         if self.values.batch() < batch {
             let all = self.program.buffers.iter().copied();
             self.values = Arena::new(&all.clone().map(Some).collect::<Vec<_>>(), batch);
-            // What stands before a norm has its gradient where the norm's output has it.
-            let with_gradient = |buffer: usize| {
-                let mut stages = self.program.stages.iter();
-                buffer != self.program.input.buffer || stages.any(|stage| stage.y.buffer == buffer)
-            };
-            let made = |buffer: usize| {
-                let mut stages = self.program.stages.iter();
-                stages.any(|stage| stage.y.buffer == buffer)
-            };
-            let shapes: Vec<_> = all
-                .enumerate()
-                .map(|(buffer, shape)| (with_gradient(buffer) && made(buffer)).then_some(shape))
-                .collect();
+            // What stands before a norm has its gradient where the norm's output has it, and data have none.
+            let made = |(buffer, shape)| self.program.is_made(buffer).then_some(shape);
+            let shapes: Vec<_> = all.enumerate().map(made).collect();
             self.gradients = Arena::new(&shapes, batch);
         }
     }
@@ -160,4 +154,18 @@ impl<L: Lanes> Native<L> {
 /// Windows of each of `workers`.
 fn windows(batch: usize, worker: usize, workers: usize) -> Range<usize> {
     batch * worker / workers..batch * (worker + 1) / workers
+}
+
+/// The numbers of a tensor, to be read and written.
+///
+/// # Safety
+/// Nobody else reads or writes them meanwhile, and the tensor is alive.
+pub unsafe fn numbers<'a, T: Element>(tensor: &tch::Tensor) -> &'a mut [T] {
+    assert!(
+        tensor.kind() == T::KIND && tensor.device() == tch::Device::Cpu && tensor.is_contiguous()
+    );
+    match tensor.numel() {
+        0 => &mut [],
+        numel => std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), numel),
+    }
 }

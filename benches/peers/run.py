@@ -147,6 +147,16 @@ def of_children():
     return used.ru_utime + used.ru_stime
 
 
+def objects(text):
+    """The JSON objects in a text; a launcher may put those of two ranks on one line."""
+    text = "\n".join(line for line in text.splitlines() if line.startswith("{"))
+    decoder, at = json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        found, end = decoder.raw_decode(text, at)
+        yield found
+        at = text.find("{", end)
+
+
 def run(side):
     """Samples/s of all processes of a side together, what they say of themselves, cores used by others meanwhile."""
     with socket.socket() as free:
@@ -171,7 +181,7 @@ def run(side):
             words = [line for line in errors.splitlines() if line.strip() and not line.startswith(("-", "*"))]
             raise RuntimeError(words[-1].strip() if words else f"exit code {process.returncode}")
     output = "\n".join(text for text, _ in results)
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    lines = list(objects(output))
     if lines:
         # A step has ended when the slowest rank has; processes that do not wait for each other are added up.
         together = "--way" in " ".join(side.commands[0])

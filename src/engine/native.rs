@@ -10,7 +10,7 @@ use crate::{
     data::Rows,
     flat::FlatTensors,
     model::{BatchNorm, Graph, Io, SumOverRanks},
-    native::{Avx2, Avx512, Double, Element, Lanes, Native, Stages, Statistics},
+    native::{Avx2, Avx512, Double, Element, Lanes, Native, Stages, Statistics, numbers},
     timeline::{Phase, Timeline},
 };
 
@@ -108,15 +108,11 @@ struct OnFlat<L: Lanes> {
 impl<L: Lanes> OnFlat<L> {
     fn flat(&self) -> [&'static mut [L::T]; 3] {
         self.tensors.each_ref().map(|tensor| {
-            let at = tensor.data_ptr().cast::<L::T>();
-            // SAFETY: contiguous CPU memory of this kind, alive as long as the engine, which alone computes on it
-            // during a call; gradients and running statistics are different parts of one tensor.
+            // SAFETY: alive as long as the engine, which alone computes on it during a call; gradients and running
+            // statistics are different parts of one tensor.
             #[allow(unsafe_code)]
             unsafe {
-                match tensor.numel() {
-                    0 => &mut [],
-                    numel => std::slice::from_raw_parts_mut(at, numel),
-                }
+                numbers(tensor)
             }
         })
     }

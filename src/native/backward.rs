@@ -4,7 +4,6 @@ use std::sync::Mutex;
 
 use super::{
     Native, Statistics, SumDoubles,
-    arena::Place,
     conv::{Conv, Finish},
     lanes::{Element, Lanes},
     loss::cross_entropy,
@@ -148,7 +147,7 @@ impl<L: Lanes> Native<L> {
                 to_input(g, *dx);
             }
             Kind::UpConv { phases } => {
-                let apart = worker.scratch.rows(Place { ..*phases }, 0);
+                let apart = worker.scratch.rows(*phases, 0);
                 L::run(Split {
                     y: self.values.rows(*y, window),
                     g,

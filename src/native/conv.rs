@@ -146,8 +146,8 @@ impl<T: Element> Conv<'_, T> {
         to: usize,
     ) {
         let mut at = from;
-        // The most vectors that the registers hold.
-        if R * 4 <= L::ACCUMULATORS - usize::from(L::ROWS > 4) * 4 {
+        // Sums, inputs and a weight are in registers.
+        if R * 4 + 4 < L::REGISTERS {
             while at + 4 * L::N <= to {
                 self.tile::<L, R, 4>(weights, first, at);
                 at += 4 * L::N;

@@ -1,11 +1,11 @@
-//! Forward: for training over the whole batch stage by stage, for inference window by window.
+//! Forward for training: stage by stage over the whole batch.
 
 use std::sync::Mutex;
 
 use super::{
     Native, NormState, Statistics, SumDoubles,
     arena::{Arena, Place},
-    conv::{Conv, Finish, Packed},
+    conv::{Conv, Finish},
     lanes::{Element, Lanes},
     norm::{Affine, Moments, ScaleShift},
     program::{Kind, Norm, Stage},
@@ -89,7 +89,7 @@ impl<L: Lanes> Native<L> {
     }
 
     /// One window through a stage. `norm`: where it is known already, applied at once.
-    fn run_stage(
+    pub(super) fn run_stage(
         &self,
         stage: usize,
         values: &Arena<L::T>,
@@ -129,7 +129,7 @@ impl<L: Lanes> Native<L> {
                 }
                 Kind::UpConv { phases } => {
                     let weights = packed.expect("a convolution has weights");
-                    let apart = scratch.rows(Place { ..*phases }, 0);
+                    let apart = scratch.rows(*phases, 0);
                     L::run(Conv {
                         x: from,
                         y: apart,
@@ -239,136 +239,6 @@ impl<L: Lanes> Native<L> {
             }
         });
     }
-
-    /// What every ReLU let through and which of each pair was the larger, of the last batch.
-    #[cfg(test)]
-    pub fn decisions(&self, batch: usize) -> Vec<bool> {
-        let zero = L::T::default();
-        let mut decisions = Vec::new();
-        for stage in &self.program.stages {
-            for window in 0..batch {
-                let (place, pairs) = match &stage.kind {
-                    Kind::Conv { before, .. } => (*before, false),
-                    Kind::UpConv { .. } => (stage.y, false),
-                    Kind::Pool => (stage.x, true),
-                };
-                let rows = self.values.rows(place, window);
-                for row in 0..place.channels {
-                    // SAFETY: nothing computes meanwhile.
-                    let row = unsafe { rows.slice(row, place.length) };
-                    match pairs {
-                        true => decisions.extend(row.chunks(2).map(|pair| pair[1] > pair[0])),
-                        false if stage.relu => decisions.extend(row.iter().map(|&x| x > zero)),
-                        false => {}
-                    }
-                }
-            }
-        }
-        decisions
-    }
-
-    /// Logits [B, T, L] with running statistics, a window at a time.
-    pub fn infer(
-        &mut self,
-        batch: usize,
-        parameters: &[L::T],
-        running: &[L::T],
-        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
-        logits: &mut [L::T],
-    ) {
-        self.pack(parameters, false);
-        if self.single.is_empty() {
-            let needed = |buffer: usize| {
-                let mut stages = self.program.stages.iter();
-                buffer == self.program.input.buffer || stages.any(|stage| stage.y.buffer == buffer)
-            };
-            let buffers = self.program.buffers.iter().enumerate();
-            let shapes: Vec<_> = buffers
-                .map(|(buffer, &shape)| needed(buffer).then_some(shape))
-                .collect();
-            let workers = self.of_workers.iter();
-            self.single = workers.map(|_| Arena::new(&shapes, 1)).collect();
-        }
-        let norms: Vec<Option<ScaleShift<L::T>>> = (self.program.stages.iter())
-            .map(|stage| match stage.kind {
-                Kind::Conv {
-                    norm: Some(norm), ..
-                } => {
-                    let channels = stage.y.channels;
-                    let of = |start: usize| -> Vec<f64> {
-                        running[start..][..channels]
-                            .iter()
-                            .map(|x| x.wide())
-                            .collect()
-                    };
-                    let (mean, var) = (of(norm.mean), of(norm.var));
-                    Some(ScaleShift::new(norm, channels, parameters, &mean, &var))
-                }
-                _ => None,
-            })
-            .collect();
-        let (input, output) = (self.program.input, self.program.output);
-        let size = output.channels * output.length;
-        let out: Vec<Mutex<&mut [L::T]>> = logits.chunks_mut(size).map(Mutex::new).collect();
-        self.workers.each(batch, |worker, windows| {
-            let memory = self.of_workers[worker].lock().expect("no worker panics");
-            let values = &self.single[worker];
-            for window in windows {
-                fill_rows(values, input, 0, |_, channel, row| {
-                    fill(window, channel, row)
-                });
-                for (stage, norm) in norms.iter().enumerate() {
-                    self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
-                }
-                let mut out = out[window].lock().expect("no worker panics");
-                let rows = values.rows(output, 0);
-                for (target, to) in out.chunks_mut(output.length).enumerate() {
-                    // SAFETY: the arena is this worker's.
-                    to.copy_from_slice(unsafe { rows.slice(target, output.length) });
-                }
-            }
-        });
-    }
-
-    /// Puts the weights in the order in which kernels read them.
-    fn pack(&mut self, parameters: &[L::T], backward: bool) {
-        for (stage, weights) in self.program.stages.iter().zip(&mut self.weights) {
-            let Some(weights) = weights else { continue };
-            let (inputs, outputs) = (stage.x.channels, stage.y.channels);
-            let all = &parameters[stage.weight..];
-            match stage.kind {
-                Kind::Conv { taps, .. } => {
-                    weights
-                        .forward
-                        .fill(|o, i, t| all[(o * inputs + i) * taps + t]);
-                    turn(&mut weights.backward, backward, |i, o, t| {
-                        all[(o * inputs + i) * taps + taps - 1 - t]
-                    });
-                }
-                Kind::UpConv { .. } => {
-                    // [inputs, outputs, 2]; output `phase * outputs + o` makes every second place.
-                    let of =
-                        |o: usize, i: usize| all[(i * outputs + o % outputs) * 2 + o / outputs];
-                    weights.forward.fill(|o, i, _| of(o, i));
-                    turn(&mut weights.backward, backward, |i, o, _| of(o, i));
-                    for (o, bias) in weights.bias.iter_mut().enumerate() {
-                        *bias = parameters[stage.bias + o % outputs];
-                    }
-                }
-                Kind::Pool => {}
-            }
-        }
-    }
-}
-
-fn turn<T: Element>(
-    packed: &mut Option<Packed<T>>,
-    wanted: bool,
-    weight: impl Fn(usize, usize, usize) -> T,
-) {
-    if let Some(packed) = packed.as_mut().filter(|_| wanted) {
-        packed.fill(weight);
-    }
 }
 
 impl<T> NormState<T> {
@@ -378,7 +248,7 @@ impl<T> NormState<T> {
     }
 }
 
-fn fill_rows<T: Element>(
+pub(super) fn fill_rows<T: Element>(
     values: &Arena<T>,
     input: Place,
     window: usize,
@@ -394,7 +264,13 @@ fn fill_rows<T: Element>(
 }
 
 impl<T: Element> ScaleShift<T> {
-    fn new(norm: Norm, channels: usize, parameters: &[T], mean: &[f64], var: &[f64]) -> Self {
+    pub(super) fn new(
+        norm: Norm,
+        channels: usize,
+        parameters: &[T],
+        mean: &[f64],
+        var: &[f64],
+    ) -> Self {
         let of = |channel: usize| {
             let weight = parameters[norm.weight + channel].wide();
             let scale = weight / (var[channel] + BN_EPS).sqrt();

@@ -7,11 +7,13 @@ use std::arch::{asm, x86_64::*};
 
 /// What a weight or an activation is: f32, or f64 where formulas are proven.
 pub trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
+    const KIND: tch::Kind;
     fn of(x: f64) -> Self;
     fn wide(self) -> f64;
 }
 
 impl Element for f32 {
+    const KIND: tch::Kind = tch::Kind::Float;
     fn of(x: f64) -> Self {
         x as f32
     }
@@ -21,6 +23,7 @@ impl Element for f32 {
 }
 
 impl Element for f64 {
+    const KIND: tch::Kind = tch::Kind::Double;
     fn of(x: f64) -> Self {
         x
     }
@@ -44,8 +47,7 @@ pub unsafe trait Lanes: Copy + 'static {
     type T: Element;
     type V: Copy;
     const N: usize;
-    /// Accumulators that registers hold beside what they are fed from.
-    const ACCUMULATORS: usize;
+    const REGISTERS: usize;
     /// Outputs of a convolution, and taps of a weight gradient, that a tile holds at most.
     const ROWS: usize;
     const TAPS: usize;
@@ -83,7 +85,7 @@ unsafe impl Lanes for Avx512 {
     type T = f32;
     type V = __m512;
     const N: usize = 16;
-    const ACCUMULATORS: usize = 24;
+    const REGISTERS: usize = 32;
     const ROWS: usize = 8;
     const TAPS: usize = 8;
 
@@ -191,8 +193,9 @@ unsafe impl Lanes for Avx2 {
     type T = f32;
     type V = __m256;
     const N: usize = 8;
-    const ACCUMULATORS: usize = 12;
-    const ROWS: usize = 4;
+    const REGISTERS: usize = 16;
+    // Of 4 rows x 3 vectors the compiler spills.
+    const ROWS: usize = 3;
     const TAPS: usize = 4;
 
     #[inline(never)]
@@ -279,7 +282,7 @@ unsafe impl Lanes for Double {
     type T = f64;
     type V = [f64; 8];
     const N: usize = 8;
-    const ACCUMULATORS: usize = 12;
+    const REGISTERS: usize = 16;
     const ROWS: usize = 4;
     const TAPS: usize = 4;
 

@@ -147,7 +147,11 @@ impl Program {
                     continue;
                 }
                 Op::Concat => continue,
-                Op::Conv { weight, .. } => {
+                Op::Conv {
+                    weight,
+                    bias,
+                    activation,
+                } => {
                     let taps = weight.size()[2] as usize;
                     ensure!(
                         taps % 2 == 1 && taps / 2 <= HALO,
@@ -160,14 +164,6 @@ impl Program {
                     {
                         continue;
                     }
-                    let Op::Conv {
-                        weight,
-                        bias,
-                        activation,
-                    } = &layer.op
-                    else {
-                        unreachable!()
-                    };
                     let before = place_of(&mut made.buffers, value);
                     let kind = Kind::Conv {
                         taps,
@@ -272,6 +268,11 @@ impl Program {
             }
         })?;
         Ok(made)
+    }
+
+    /// Whether a stage writes its output there.
+    pub fn is_made(&self, buffer: usize) -> bool {
+        self.stages.iter().any(|stage| stage.y.buffer == buffer)
     }
 
     /// Backward order: the first to hand a gradient to a value stores it, later ones add, the last completes it.

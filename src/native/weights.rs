@@ -63,7 +63,8 @@ impl<T: Element> WeightGradient<'_, T> {
         to: usize,
     ) {
         let mut output = 0;
-        for outputs in shares(self.g.rows, (L::ACCUMULATORS / K).min(4)) {
+        // K sums and a gradient for each row, an input, and one to spare.
+        for outputs in shares(self.g.rows, ((L::REGISTERS - 2) / (K + 1)).min(4)) {
             for input in 0..self.x.rows {
                 match outputs {
                     1 => L::run(Tile::<T, K, 1> {

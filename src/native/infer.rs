@@ -1,0 +1,102 @@
+//! Inference: a window through all stages, so that what one writes is in the cache for the next.
+
+use std::sync::Mutex;
+
+use super::{
+    Native,
+    arena::Arena,
+    forward::fill_rows,
+    lanes::{Element, Lanes},
+    norm::ScaleShift,
+    program::Kind,
+};
+
+impl<L: Lanes> Native<L> {
+    /// Logits [B, T, L] with running statistics, a window at a time.
+    pub fn infer(
+        &mut self,
+        batch: usize,
+        parameters: &[L::T],
+        running: &[L::T],
+        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
+        logits: &mut [L::T],
+    ) {
+        self.pack(parameters, false);
+        if self.single.is_empty() {
+            let needed =
+                |buffer: usize| buffer == self.program.input.buffer || self.program.is_made(buffer);
+            let buffers = self.program.buffers.iter().enumerate();
+            let shapes: Vec<_> = buffers
+                .map(|(buffer, &shape)| needed(buffer).then_some(shape))
+                .collect();
+            let workers = self.of_workers.iter();
+            self.single = workers.map(|_| Arena::new(&shapes, 1)).collect();
+        }
+        let norms: Vec<Option<ScaleShift<L::T>>> = (self.program.stages.iter())
+            .map(|stage| match stage.kind {
+                Kind::Conv {
+                    norm: Some(norm), ..
+                } => {
+                    let channels = stage.y.channels;
+                    let of = |start: usize| -> Vec<f64> {
+                        running[start..][..channels]
+                            .iter()
+                            .map(|x| x.wide())
+                            .collect()
+                    };
+                    let (mean, var) = (of(norm.mean), of(norm.var));
+                    Some(ScaleShift::new(norm, channels, parameters, &mean, &var))
+                }
+                _ => None,
+            })
+            .collect();
+        let (input, output) = (self.program.input, self.program.output);
+        let size = output.channels * output.length;
+        let out: Vec<Mutex<&mut [L::T]>> = logits.chunks_mut(size).map(Mutex::new).collect();
+        self.workers.each(batch, |worker, windows| {
+            let memory = self.of_workers[worker].lock().expect("no worker panics");
+            let values = &self.single[worker];
+            for window in windows {
+                fill_rows(values, input, 0, |_, channel, row| {
+                    fill(window, channel, row)
+                });
+                for (stage, norm) in norms.iter().enumerate() {
+                    self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
+                }
+                let mut out = out[window].lock().expect("no worker panics");
+                let rows = values.rows(output, 0);
+                for (target, to) in out.chunks_mut(output.length).enumerate() {
+                    // SAFETY: the arena is this worker's.
+                    to.copy_from_slice(unsafe { rows.slice(target, output.length) });
+                }
+            }
+        });
+    }
+
+    /// What every ReLU let through and which of each pair was the larger, of the last batch.
+    #[cfg(test)]
+    pub fn decisions(&self, batch: usize) -> Vec<bool> {
+        let zero = L::T::default();
+        let mut decisions = Vec::new();
+        for stage in &self.program.stages {
+            for window in 0..batch {
+                let (place, pairs) = match &stage.kind {
+                    Kind::Conv { before, .. } => (*before, false),
+                    Kind::UpConv { .. } => (stage.y, false),
+                    Kind::Pool => (stage.x, true),
+                };
+                let rows = self.values.rows(place, window);
+                for row in 0..place.channels {
+                    // SAFETY: nothing computes meanwhile.
+                    let row = unsafe { rows.slice(row, place.length) };
+                    match pairs {
+                        true => decisions.extend(row.chunks(2).map(|pair| pair[1] > pair[0])),
+                        false if stage.relu => decisions.extend(row.iter().map(|&x| x > zero)),
+                        false => {}
+                    }
+                }
+            }
+        }
+        decisions
+    }
+}
