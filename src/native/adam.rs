@@ -96,9 +96,10 @@ mod tests {
             v += gradients.square() * (1.0 - rates.beta2);
             let scale = (&v / rates.correction2).sqrt() + rates.epsilon;
             expected -= (&m / scale) * rates.rate;
-            // MKL's root, which libtorch takes, is one unit in the last place off in a sixth of all cases.
+            // MKL's root, which libtorch takes, is one unit in the last place off in a sixth of all cases; parameters are
+            // up to 5, where a unit is 5e-7.
             let off = (&parameters - &expected).abs().max().double_value(&[]);
-            assert!(off < 2e-7, "step {step}: {off:e}");
+            assert!(off < 1e-6, "step {step}: {off:e}");
         }
         assert_eq!((&mut first, &mut second), (&mut m, &mut v));
     }
