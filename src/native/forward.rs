@@ -205,7 +205,7 @@ impl<L: Lanes> Native<L> {
         (mean, var)
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // one caller; a struct for it would only rename them
     fn normalise(
         &mut self,
         stage: usize,
