@@ -100,6 +100,7 @@ impl Build {
         let native = match self.engine {
             EngineChoice::Libtorch => None,
             EngineChoice::Auto => {
+                native::check_wish()?;
                 native::native(&model, &flat, self.io, self.device, self.kind).ok()
             }
             EngineChoice::Native => Some(

@@ -56,6 +56,14 @@ fn instruction_set() -> Result<Isa> {
     }
 }
 
+/// An instruction set that was asked for and is not there is an error, also where another engine could do.
+pub(super) fn check_wish() -> Result<()> {
+    match std::env::var_os("TFBIND_ISA") {
+        Some(_) => instruction_set().map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// The native engine and what it is called, or why there is none for this model.
 pub(super) fn native(
     graph: &Graph,
