@@ -20,6 +20,7 @@ mod lanes;
 mod loss;
 mod norm;
 mod pack;
+mod phases;
 mod program;
 mod resample;
 #[cfg(test)]
@@ -30,10 +31,11 @@ mod workers;
 use std::ops::Range;
 
 pub use adam::{Rates, adam};
-use arena::{Arena, Shape};
-use conv::Packed;
+use arena::{Arena, Place, Shape};
+use conv::{Form, Packed};
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
-use program::{Kind, Program};
+use program::{Kind, Program, Stage};
+use weights::room;
 use workers::Workers;
 
 pub use program::Program as Stages;
@@ -69,11 +71,54 @@ struct StageWeights<T> {
     bias: Vec<T>,
 }
 
+/// Places of a phase over which a worker sums a weight's gradient before it is added up: short rows of several windows.
+const GROUP_PLACES: usize = 4096;
+
 /// Memory of a worker: a thread and the windows it has.
 struct Worker<T> {
+    /// Rows of the present stage: both phases of its input added up, and of its gradient.
     scratch: Arena<T>,
     /// Gradients of its windows, as the flat gradients.
     gradients: Vec<T>,
+    /// Of convolutions, as their kernel leaves them.
+    products: Vec<Vec<T>>,
+}
+
+impl Stage {
+    /// Rows that hold both phases of a place added up.
+    fn sum_of(place: Place) -> Shape {
+        Shape {
+            rows: place.channels,
+            length: Shape::of(0, place.length).length,
+        }
+    }
+
+    /// Rows of the gradient of a transposed convolution, apart by the phase of its output.
+    fn apart(&self) -> Shape {
+        Shape::of(2 * self.y.channels, self.x.length)
+    }
+
+    /// Windows whose weight gradients are computed at once.
+    fn group(&self) -> usize {
+        match self.kind {
+            Kind::Conv { taps, .. } if taps > 1 => {
+                (GROUP_PLACES / Self::sum_of(self.x).padded()).max(1)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Elements of a worker's scratch.
+    fn scratch(&self) -> usize {
+        let size = |shape: Shape| shape.rows * shape.stride();
+        match self.kind {
+            Kind::Conv { .. } => {
+                size(Self::sum_of(self.x)).max(size(Self::sum_of(self.y))) * self.group()
+            }
+            Kind::UpConv => size(self.apart()),
+            Kind::Pool => 0,
+        }
+    }
 }
 
 pub struct Native<L: Lanes> {
@@ -105,24 +150,43 @@ impl<L: Lanes> Native<L> {
             _ => None,
         });
         let weights = program.stages.iter().map(|stage| {
-            let (outputs, inputs, taps) = match stage.kind {
-                Kind::Conv { taps, .. } => (stage.y.channels, stage.x.channels, taps),
+            let inputs = stage.x.channels;
+            let (forward, taps) = match stage.kind {
+                Kind::Conv { taps, .. } => {
+                    (Packed::new(stage.y.channels, inputs, taps, L::ROWS), taps)
+                }
                 // A transposed convolution of stride 2 and 2 taps is one of 1 tap to twice the channels.
-                Kind::UpConv { .. } => (2 * stage.y.channels, stage.x.channels, 1),
+                Kind::UpConv => (
+                    Packed::of(Form::Up, 2 * stage.y.channels, inputs, L::ROWS),
+                    1,
+                ),
                 Kind::Pool => return None,
             };
+            let outputs = forward.outputs();
             let backward = stage.dx != program::Write::Nowhere;
             Some(StageWeights {
-                forward: Packed::new(outputs, inputs, taps, L::ROWS),
+                forward,
                 backward: backward.then(|| Packed::new(inputs, outputs, taps, L::ROWS)),
                 bias: vec![L::T::default(); outputs],
             })
         });
-        let scratch: Vec<Option<Shape>> = program.scratch.iter().copied().map(Some).collect();
+        let scratch = program.stages.iter().map(Stage::scratch).max().unwrap_or(0);
+        let long = Some(Shape {
+            rows: 1,
+            length: scratch,
+        });
         let of_workers = (0..threads).map(|_| {
+            let products = program.stages.iter().map(|stage| match stage.kind {
+                Kind::Conv { taps, .. } if taps > 1 => {
+                    vec![L::T::default(); room(stage.y.channels, stage.x.channels, taps)]
+                }
+                Kind::UpConv => vec![L::T::default(); 2 * stage.y.channels * stage.x.channels],
+                _ => Vec::new(),
+            });
             std::sync::Mutex::new(Worker {
-                scratch: Arena::new(&scratch, 1),
+                scratch: Arena::new(&[long, long], 1),
                 gradients: Vec::new(),
+                products: products.collect(),
             })
         });
         Self {

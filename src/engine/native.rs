@@ -126,17 +126,25 @@ impl<L: Lanes> OnFlat<L> {
     }
 }
 
-/// Writes one channel of a window: one-hot bases, then signal.
-pub(crate) fn fill<T: Element>(rows: &Rows, io: Io, window: usize, channel: usize, to: &mut [T]) {
+/// Writes every second place, even or odd by `phase`, of one channel of a window: one-hot bases, then signal.
+pub(crate) fn fill<T: Element>(
+    rows: &Rows,
+    io: Io,
+    window: usize,
+    channel: usize,
+    phase: usize,
+    to: &mut [T],
+) {
     let length = io.length as usize;
     if channel < 4 {
         let bases = &rows.seq[window * length..][..length];
-        for (to, &base) in to.iter_mut().zip(bases) {
+        for (to, &base) in to.iter_mut().zip(bases[phase..].iter().step_by(2)) {
             *to = T::of(f64::from(u8::from(base == channel as u8)));
         }
     } else {
         let row = window * (io.channels as usize - 4) + channel - 4;
-        for (to, signal) in to.iter_mut().zip(&rows.signal[row * length..][..length]) {
+        let signal = &rows.signal[row * length..][phase..length];
+        for (to, signal) in to.iter_mut().zip(signal.iter().step_by(2)) {
             *to = T::of(f64::from(signal.to_f32()));
         }
     }
@@ -161,8 +169,9 @@ impl<L: Lanes> Engine for OnFlat<L> {
         };
         let (io, batch) = (self.io, rows.len());
         let [parameters, gradients, running] = self.flat();
-        let fill =
-            |window: usize, channel: usize, to: &mut [L::T]| fill(rows, io, window, channel, to);
+        let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {
+            fill(rows, io, window, channel, phase, to);
+        };
         self.native.forward(batch, parameters, running, fill, &sum);
         timeline.lap(Phase::Forward);
         let sums = self
@@ -176,8 +185,9 @@ impl<L: Lanes> Engine for OnFlat<L> {
         let io = self.io;
         let [parameters, _, running] = self.flat();
         let mut logits = vec![L::T::default(); rows.label.len()];
-        let fill =
-            |window: usize, channel: usize, to: &mut [L::T]| fill(rows, io, window, channel, to);
+        let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {
+            fill(rows, io, window, channel, phase, to);
+        };
         self.native
             .infer(rows.len(), parameters, running, fill, &mut logits);
         Ok(logits

@@ -4,26 +4,36 @@ use std::{marker::PhantomData, num::NonZero, ptr::NonNull};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::conv::{HALO, Rows};
+use super::{
+    conv::{HALO, Rows},
+    phases::phase_length,
+};
 
 /// Rows begin and end on multiples of so many elements; what lies behind the length is zero.
 const PAD: usize = 16;
 /// A kernel may load one vector behind the last row.
 const SLACK: usize = 64;
 
-/// A buffer of channels [C, L].
+/// A buffer of rows, of which each channel has two: its even and its odd places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    pub channels: usize,
+    pub rows: usize,
     pub length: usize,
 }
 
 impl Shape {
-    fn padded(self) -> usize {
+    /// Channels [C, L].
+    pub fn of(channels: usize, length: usize) -> Self {
+        Self {
+            rows: 2 * channels,
+            length: phase_length(length, 0),
+        }
+    }
+    pub fn padded(self) -> usize {
         self.length.next_multiple_of(PAD)
     }
     /// Neighbouring rows share the zeros between them.
-    fn stride(self) -> usize {
+    pub fn stride(self) -> usize {
         self.padded() + HALO
     }
 }
@@ -53,17 +63,14 @@ unsafe impl<T: Send> Send for Arena<T> {}
 impl<T> Arena<T> {
     /// Memory for `batch` windows; a buffer that is not needed has none.
     pub fn new(shapes: &[Option<Shape>], batch: usize) -> Self {
-        let none = Shape {
-            channels: 0,
-            length: 0,
-        };
+        let none = Shape::of(0, 0);
         let mut size = 0;
         let buffers = shapes
             .iter()
             .map(|shape| {
                 let (shape, start) = (shape.unwrap_or(none), size);
                 // Every buffer begins at a cache line, with zeros before its first row.
-                size += (batch * shape.channels * shape.stride() + HALO).next_multiple_of(PAD);
+                size += (batch * shape.rows * shape.stride() + HALO).next_multiple_of(PAD);
                 (shape, start)
             })
             .collect();
@@ -97,8 +104,9 @@ impl<T> Arena<T> {
     /// The rows of a place in one window.
     pub fn rows(&self, place: Place, window: usize) -> Rows<T> {
         let (shape, start) = self.buffers[place.buffer];
-        assert!(window < self.batch && place.first + place.channels <= shape.channels);
-        let row = window * shape.channels + place.first;
+        let (first, rows) = (2 * place.first, 2 * place.channels);
+        assert!(window < self.batch && first + rows <= shape.rows);
+        let row = window * shape.rows + first;
         Rows {
             // SAFETY: within the buffer, by the assertion.
             at: unsafe {
@@ -107,7 +115,27 @@ impl<T> Arena<T> {
                     .add(start + HALO + row * shape.stride())
             },
             stride: shape.stride(),
-            rows: place.channels,
+            rows,
+            padded: shape.padded(),
+        }
+    }
+
+    /// Elements from a window of a buffer to the next.
+    pub fn step(&self, place: Place) -> usize {
+        let (shape, _) = self.buffers[place.buffer];
+        shape.rows * shape.stride()
+    }
+
+    /// Rows of another shape in a buffer that is one long row.
+    pub fn rows_of(&self, buffer: usize, shape: Shape, window: usize) -> Rows<T> {
+        let (long, start) = self.buffers[buffer];
+        let step = shape.rows * shape.stride();
+        assert!((window + 1) * step <= long.padded());
+        Rows {
+            // SAFETY: within the buffer, by the assertion.
+            at: unsafe { self.memory.as_ptr().add(start + HALO + window * step) },
+            stride: shape.stride(),
+            rows: shape.rows,
             padded: shape.padded(),
         }
     }
@@ -121,12 +149,28 @@ impl<T> Drop for Arena<T> {
 }
 
 impl<T: Default> Rows<T> {
-    /// Zeros behind `length`, where a kernel wrote to the end of the padded row.
+    /// Zeros behind `length` places of the channels, where a kernel wrote to the end of the padded rows.
     pub fn clear_tails(&self, length: usize) {
         for row in 0..self.rows {
-            for at in length..self.padded {
+            for at in phase_length(length, row % 2)..self.padded {
                 // SAFETY: within the row.
                 unsafe { self.row(row).add(at).write(T::default()) };
+            }
+        }
+    }
+
+    /// Zeros around the rows.
+    pub fn clear_halos(&self) {
+        for row in 0..=self.rows {
+            for at in 0..HALO {
+                // SAFETY: neighbouring rows share the zeros between them; there are some before the first and behind
+                // the last.
+                unsafe {
+                    self.at
+                        .add(row * self.stride + at)
+                        .sub(HALO)
+                        .write(T::default())
+                };
             }
         }
     }

@@ -1,16 +1,18 @@
 //! Backward: stage by stage from the last, and in each window by window while its rows are in the cache.
 
-use std::sync::Mutex;
+use std::{ops::Range, sync::Mutex};
 
 use super::{
-    Native, Statistics, SumDoubles,
-    conv::{Conv, Finish},
+    Native, Statistics, SumDoubles, Worker,
+    arena::{Arena, Place},
+    conv::{Conv, Finish, Rows},
     lanes::{Element, Lanes},
     loss::cross_entropy,
     norm::{Backward, NormSums, ThroughNorm},
+    phases::SumPhases,
     program::{Kind, Norm, Stage, Write},
     resample::{PoolBackward, Split},
-    weights::WeightGradient,
+    weights::{Products, WeightGradient, Windows},
 };
 
 impl<L: Lanes> Native<L> {
@@ -27,6 +29,9 @@ impl<L: Lanes> Native<L> {
             let worker = worker.get_mut().expect("no worker panics");
             worker.gradients.clear();
             worker.gradients.resize(gradients.len(), L::T::default());
+            for products in &mut worker.products {
+                products.fill(L::T::default());
+            }
         }
         let output = self.program.output;
         let size = output.channels * output.length;
@@ -44,6 +49,7 @@ impl<L: Lanes> Native<L> {
         for stage in (0..self.program.stages.len()).rev() {
             self.backward_stage(stage, batch, parameters, gradients, sum);
         }
+        self.workers.each(batch, |worker, _| self.unpack(worker));
         for worker in &mut self.of_workers {
             let own = &worker.get_mut().expect("no worker panics").gradients;
             for (gradient, own) in gradients.iter_mut().zip(own) {
@@ -75,33 +81,39 @@ impl<L: Lanes> Native<L> {
         self.workers.each(batch, |worker, windows| {
             let mut worker = self.of_workers[worker].lock().expect("no worker panics");
             let worker = &mut *worker;
-            for window in windows {
-                let norm = through.as_ref().map(|[scale, mean_g, slope]| ThroughNorm {
-                    mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
-                    scale,
-                    mean_g,
-                    slope,
-                });
-                // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
-                unsafe { self.window_backward(stage, window, norm, worker) };
-                self.complete(completes, window, &sums);
+            for first in windows.clone().step_by(self.program.stages[stage].group()) {
+                let group = first..windows.end.min(first + self.program.stages[stage].group());
+                for window in group.clone() {
+                    let norm = through.as_ref().map(|[scale, mean_g, slope]| ThroughNorm {
+                        mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
+                        scale,
+                        mean_g,
+                        slope,
+                    });
+                    // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
+                    unsafe { self.window_backward(stage, window, window - first, norm, worker) };
+                    self.complete(completes, window, &sums);
+                }
+                // SAFETY: as above; the windows of the group have been through `window_backward`.
+                unsafe { self.weights_backward(stage, group, worker) };
             }
         });
         self.keep(&self.program.stages[stage].completes.clone(), sums);
     }
 
+    /// The gradient that a window's output has, to its input; `place` of the window in its group.
     unsafe fn window_backward(
         &self,
         stage: usize,
         window: usize,
+        place: usize,
         norm: Option<ThroughNorm<L::T>>,
-        worker: &mut super::Worker<L::T>,
+        worker: &mut Worker<L::T>,
     ) {
         let Stage {
             kind,
             x,
             y,
-            weight,
             bias,
             relu,
             dx,
@@ -109,45 +121,51 @@ impl<L: Lanes> Native<L> {
         } = &self.program.stages[stage];
         let g = self.gradients.rows(*y, window);
         let input = self.values.rows(*x, window);
-        let packed = self.weights[stage].as_ref();
-        let to_input = |g, back: Write| {
-            if back != Write::Nowhere {
-                let dx = self.gradients.rows(*x, window);
-                let packed = packed.and_then(|weights| weights.backward.as_ref());
-                L::run(Conv {
-                    x: g,
-                    y: dx,
-                    packed: packed.expect("a stage that goes back has weights for it"),
-                    bias: None,
-                    finish: match back {
-                        Write::Add => Finish::Add,
-                        _ => Finish::Store,
-                    },
-                    norm: None,
-                });
-                dx.clear_tails(x.length);
-            }
+        let to_input = |g, sum| {
+            let weights = self.weights[stage].as_ref();
+            let Some(packed) = weights.and_then(|weights| weights.backward.as_ref()) else {
+                return;
+            };
+            let dx_rows = self.gradients.rows(*x, window);
+            L::run(Conv {
+                x: g,
+                sum,
+                y: dx_rows,
+                packed,
+                bias: None,
+                finish: match dx {
+                    Write::Add => Finish::Add,
+                    _ => Finish::Store,
+                },
+                norm: None,
+            });
+            dx_rows.clear_tails(x.length);
         };
         match kind {
             Kind::Conv { taps, before, .. } => {
+                let [x_sum, g_sum] = self.sum_rows(stage, place, worker);
                 L::run(Backward {
                     g,
                     x: self.values.rows(*before, window),
+                    length: y.length,
                     norm,
                     relu: *relu,
+                    both: (*taps > 1).then_some(g_sum),
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
-                g.clear_tails(y.length);
-                L::run(WeightGradient {
-                    x: input,
-                    g,
-                    taps: *taps,
-                    sums: &mut worker.gradients[*weight..][..y.channels * x.channels * taps],
-                });
-                to_input(g, *dx);
+                if *taps > 1 {
+                    g_sum.clear_halos();
+                    L::run(SumPhases {
+                        x: input,
+                        to: x_sum,
+                    });
+                }
+                to_input(g, g_sum);
             }
-            Kind::UpConv { phases } => {
-                let apart = worker.scratch.rows(*phases, 0);
+            Kind::UpConv => {
+                let apart = worker
+                    .scratch
+                    .rows_of(0, self.program.stages[stage].apart(), 0);
                 L::run(Split {
                     y: self.values.rows(*y, window),
                     g,
@@ -155,23 +173,8 @@ impl<L: Lanes> Native<L> {
                     dx: apart,
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
-                apart.clear_tails(phases.length);
-                // [inputs, 2 outputs], the phases one after the other, to [inputs, outputs, 2].
-                let mut sums = vec![L::T::default(); 2 * y.channels * x.channels];
-                L::run(WeightGradient {
-                    x: apart,
-                    g: input,
-                    taps: 1,
-                    sums: &mut sums,
-                });
-                let all = &mut worker.gradients[*weight..][..sums.len()];
-                for (at, sum) in sums.iter().enumerate() {
-                    let (i, phase, o) =
-                        (at / (2 * y.channels), at / y.channels % 2, at % y.channels);
-                    let to = &mut all[(i * y.channels + o) * 2 + phase];
-                    *to = L::T::of(to.wide() + sum.wide());
-                }
-                to_input(apart, *dx);
+                apart.clear_tails(x.length);
+                to_input(apart, apart);
             }
             Kind::Pool if *dx == Write::Nowhere => {}
             Kind::Pool => {
@@ -183,6 +186,95 @@ impl<L: Lanes> Native<L> {
                     add: *dx == Write::Add,
                 });
                 dx_rows.clear_tails(x.length);
+            }
+        }
+    }
+
+    /// Rows of a worker for both phases of a convolution's input added up, and of its gradient.
+    fn sum_rows(&self, stage: usize, place: usize, worker: &Worker<L::T>) -> [Rows<L::T>; 2] {
+        let Stage { x, y, .. } = &self.program.stages[stage];
+        let rows = |buffer, of| worker.scratch.rows_of(buffer, Stage::sum_of(of), place);
+        [rows(0, *x), rows(1, *y)]
+    }
+
+    /// The gradient of a stage's weights in windows whose gradient is that of the sums of products.
+    unsafe fn weights_backward(
+        &self,
+        stage: usize,
+        group: Range<usize>,
+        worker: &mut Worker<L::T>,
+    ) {
+        let Stage {
+            kind, x, y, weight, ..
+        } = &self.program.stages[stage];
+        let (inputs, outputs) = (x.channels, y.channels);
+        match kind {
+            Kind::Conv { taps: 1, .. } => {
+                for window in group {
+                    L::run(Products {
+                        x: self.values.rows(*x, window),
+                        g: self.gradients.rows(*y, window),
+                        sums: &mut worker.gradients[*weight..][..outputs * inputs],
+                    });
+                }
+            }
+            Kind::Conv { taps, .. } => {
+                let of = |arena: &Arena<L::T>, place: Place| Windows {
+                    rows: arena.rows(place, group.start),
+                    number: group.len(),
+                    step: arena.step(place),
+                };
+                let [x_sum, g_sum] = self.sum_rows(stage, 0, worker).map(|rows| Windows {
+                    rows,
+                    number: group.len(),
+                    step: rows.rows * rows.stride,
+                });
+                L::run(WeightGradient {
+                    x: of(&self.values, *x),
+                    g: of(&self.gradients, *y),
+                    x_sum,
+                    g_sum,
+                    taps: *taps,
+                    sums: &mut worker.products[stage],
+                });
+            }
+            Kind::UpConv => {
+                L::run(Products {
+                    x: worker
+                        .scratch
+                        .rows_of(0, self.program.stages[stage].apart(), 0),
+                    g: self.values.rows(*x, group.start),
+                    sums: &mut worker.products[stage],
+                });
+            }
+            Kind::Pool => {}
+        }
+    }
+
+    /// Adds the sums of products of a worker to its gradients.
+    fn unpack(&self, worker: usize) {
+        let mut worker = self.of_workers[worker].lock().expect("no worker panics");
+        let Worker {
+            gradients,
+            products,
+            ..
+        } = &mut *worker;
+        for (stage, sums) in self.program.stages.iter().zip(products) {
+            let (inputs, outputs) = (stage.x.channels, stage.y.channels);
+            match stage.kind {
+                Kind::Conv { taps, .. } if taps > 1 => {
+                    let gradient = &mut gradients[stage.weight..][..outputs * inputs * taps];
+                    WeightGradient::unpack::<L>(sums, outputs, inputs, taps, gradient);
+                }
+                // [inputs, phase, outputs] to [inputs, outputs, phase]
+                Kind::UpConv => {
+                    let gradient = &mut gradients[stage.weight..][..sums.len()];
+                    for (at, &sum) in sums.iter().enumerate() {
+                        let (input, phase) = (at / (2 * outputs), at / outputs % 2);
+                        gradient[(input * outputs + at % outputs) * 2 + phase] = sum;
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Convolution over rows: forward, and backward to the input, which is the same with turned weights.
+//! Convolution over rows in two phases: forward, and backward to the input, which is the same with turned weights.
 //!
 //! Vectors run along the sequence and weights are broadcast, so an odd number of channels costs nothing. A tile keeps
 //! up to 8 output rows x 3 vectors in registers while all inputs and taps stream through it.
@@ -6,6 +6,7 @@
 use super::{
     lanes::{Element, Kernel, Lanes},
     norm::ScaleShift,
+    phases::{Part, Reads, parts},
 };
 
 /// Zeros on both sides of every row: a kernel may reach so far over its ends.
@@ -22,7 +23,8 @@ pub enum Finish {
     Relu,
 }
 
-/// Rows of one sample: `rows` of them, `stride` apart; the pointer is at the first element of the first.
+/// Rows of one sample: `rows` of them, `stride` apart; the pointer is at the first element of the first. Of a channel the
+/// even places are a row, and the odd places the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
     pub at: *mut T,
@@ -39,11 +41,24 @@ impl<T> Rows<T> {
     pub unsafe fn row(&self, row: usize) -> *mut T {
         self.at.add(row * self.stride)
     }
+
+    /// The even or the odd places of every channel.
+    #[inline(always)]
+    pub fn phase(&self, phase: usize) -> Self {
+        Self {
+            at: self.at.wrapping_add(phase * self.stride),
+            stride: 2 * self.stride,
+            rows: self.rows / 2,
+            padded: self.padded,
+        }
+    }
 }
 
 /// y[o][l] = bias[o] + sum over i, t of weight[o][i][t] x[i][l + t - taps/2], and its finish.
 pub struct Conv<'a, T> {
     pub x: Rows<T>,
+    /// Both phases of x added up; read where there are several taps.
+    pub sum: Rows<T>,
     pub y: Rows<T>,
     pub packed: &'a Packed<T>,
     pub bias: Option<&'a [T]>,
@@ -52,11 +67,21 @@ pub struct Conv<'a, T> {
     pub norm: Option<&'a ScaleShift<T>>,
 }
 
-/// Weights in the order in which tiles read them: blocks of outputs, and in each [input][tap][output].
+/// What a convolution does with the phases of its input.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// One tap: each phase for itself.
+    Each,
+    Parts([Part; 3]),
+    /// A transposed convolution of stride 2 and 2 taps: output `phase * channels + o` makes that phase of channel o.
+    Up,
+}
+
+/// Weights in the order in which tiles read them: blocks of outputs, and in each [part][input][tap][output].
 #[derive(Clone, Debug)]
 pub struct Packed<T> {
-    pub weights: Vec<T>,
-    pub taps: usize,
+    weights: Vec<T>,
+    pub form: Form,
     inputs: usize,
     outputs: usize,
     /// Outputs of each block.
@@ -65,29 +90,64 @@ pub struct Packed<T> {
 
 impl<T: Element> Packed<T> {
     pub fn new(outputs: usize, inputs: usize, taps: usize, most: usize) -> Self {
-        let blocks = shares(outputs, most);
-        Self {
-            weights: vec![T::default(); outputs * inputs * taps],
-            taps,
+        let form = match taps {
+            1 => Form::Each,
+            _ => Form::Parts(parts(taps)),
+        };
+        Self::of(form, outputs, inputs, most)
+    }
+
+    pub fn of(form: Form, outputs: usize, inputs: usize, most: usize) -> Self {
+        let mut packed = Self {
+            weights: Vec::new(),
+            form,
             inputs,
             outputs,
-            blocks,
-        }
+            blocks: shares(outputs, most),
+        };
+        packed.weights = vec![T::default(); outputs * packed.of_an_output()];
+        packed
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Weights of an output.
+    fn of_an_output(&self) -> usize {
+        let taps = match &self.form {
+            Form::Each | Form::Up => 1,
+            Form::Parts(parts) => parts.iter().map(|part| part.taps).sum(),
+        };
+        self.inputs * taps
     }
 
     /// `weight(output, input, tap)`
     pub fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> T) {
         let (mut place, mut first) = (0, 0);
         for &block in &self.blocks {
-            for input in 0..self.inputs {
-                for tap in 0..self.taps {
-                    for output in first..first + block {
-                        self.weights[place] = weight(output, input, tap);
-                        place += 1;
+            let mut rest = self.weights[place..].iter_mut();
+            let mut next = |value| *rest.next().expect("a place for each weight") = value;
+            match &self.form {
+                Form::Each | Form::Up => {
+                    for input in 0..self.inputs {
+                        (first..first + block).for_each(|output| next(weight(output, input, 0)));
+                    }
+                }
+                Form::Parts(parts) => {
+                    for part in parts {
+                        for input in 0..self.inputs {
+                            for tap in 0..part.taps {
+                                for output in first..first + block {
+                                    next(part.weight(tap, |tap| weight(output, input, tap)));
+                                }
+                            }
+                        }
                     }
                 }
             }
             first += block;
+            place += block * self.of_an_output();
         }
     }
 }
@@ -106,10 +166,16 @@ impl<T: Element> Kernel for Conv<'_, T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        let Packed { taps, inputs, .. } = *self.packed;
-        debug_assert!(self.x.rows == inputs && self.y.rows == self.packed.outputs);
-        debug_assert!(taps / 2 <= HALO && self.x.padded == self.y.padded);
-        let positions = BLOCK_BYTES / (inputs * size_of::<T>());
+        let Packed {
+            inputs, outputs, ..
+        } = *self.packed;
+        debug_assert!(self.x.rows == 2 * inputs);
+        debug_assert!(match self.packed.form {
+            Form::Up => self.y.rows == outputs,
+            _ => self.y.rows == 2 * outputs && self.x.padded == self.y.padded,
+        });
+        // Both phases and their sum.
+        let positions = BLOCK_BYTES / (3 * inputs * size_of::<T>());
         let positions = (positions / 48 * 48).max(48);
         let (mut from, all) = (0, self.x.padded);
         while from < all {
@@ -127,13 +193,16 @@ impl<T: Element> Kernel for Conv<'_, T> {
                     8 if L::ROWS > 4 => self.block::<L, 8>(weights, first, from, to),
                     _ => unreachable!("blocks have at most ROWS outputs"),
                 }
-                weights = weights.add(inputs * taps * block);
+                weights = weights.add(block * self.packed.of_an_output());
                 first += block;
             }
             from = to;
         }
     }
 }
+
+/// Sums of a tile: R rows of V vectors.
+type Sums<L, const R: usize, const V: usize> = [[<L as Lanes>::V; V]; R];
 
 impl<T: Element> Conv<'_, T> {
     /// A block of `R` outputs from `first`, over a block of the sequence.
@@ -174,21 +243,56 @@ impl<T: Element> Conv<'_, T> {
         first: usize,
         at: usize,
     ) {
-        let zero = L::splat(T::default());
-        let mut sums = [[zero; VECTORS]; R];
-        for r in 0..R {
-            let start = self
-                .bias
-                .map_or(zero, |bias| L::splat(*bias.get_unchecked(first + r)));
-            for v in 0..VECTORS {
-                sums[r][v] = match self.finish {
-                    Finish::Add => L::load(self.y.row(first + r).add(at + v * L::N)),
-                    _ => start,
-                };
+        let mut start = [[L::splat(T::default()); VECTORS]; R];
+        if let Some(bias) = self.bias {
+            start = std::array::from_fn(|r| [L::splat(*bias.get_unchecked(first + r)); VECTORS]);
+        }
+        match &self.packed.form {
+            Form::Each => {
+                for phase in 0..2 {
+                    let x = self.x.phase(phase);
+                    let sums = self.products::<L, R, VECTORS>(&mut { weights }, x, at, 1, start);
+                    self.finish::<L, R, VECTORS>(sums, first, phase, at);
+                }
+            }
+            Form::Parts(parts) => {
+                let mut both = start;
+                for part in parts {
+                    let (x, phase) = match part.reads {
+                        Reads::Sum => (self.sum, None),
+                        Reads::Odd => (self.x.phase(1), Some(0)),
+                        Reads::Even => (self.x.phase(0), Some(1)),
+                    };
+                    let at_x = at.wrapping_add_signed(part.first);
+                    let taps = part.taps;
+                    let sums = self.products::<L, R, VECTORS>(&mut weights, x, at_x, taps, both);
+                    match phase {
+                        None => both = sums,
+                        Some(phase) => self.finish::<L, R, VECTORS>(sums, first, phase, at),
+                    }
+                }
+            }
+            Form::Up => {
+                let [even, odd] = [0, 1].map(|phase| self.x.phase(phase));
+                let even = self.products::<L, R, VECTORS>(&mut { weights }, even, at, 1, start);
+                let odd = self.products::<L, R, VECTORS>(&mut weights, odd, at, 1, start);
+                self.weave::<L, R, VECTORS>(even, odd, first, at);
             }
         }
-        let taps = self.packed.taps;
-        let mut row = self.x.at.add(at).sub(taps / 2) as *const T;
+    }
+
+    /// `sums` and the products of all inputs and `taps` taps from `at` on; moves on behind the weights it read.
+    #[inline(always)]
+    unsafe fn products<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
+        &self,
+        weights: &mut *const T,
+        x: Rows<T>,
+        at: usize,
+        taps: usize,
+        mut sums: Sums<L, R, VECTORS>,
+    ) -> Sums<L, R, VECTORS> {
+        // `at` may be before the row, in its zeros.
+        let mut row = x.at.wrapping_offset(at as isize) as *const T;
         for _ in 0..self.packed.inputs {
             for tap in 0..taps {
                 let x: [L::V; VECTORS] = std::array::from_fn(|v| L::load(row.add(tap + v * L::N)));
@@ -198,16 +302,30 @@ impl<T: Element> Conv<'_, T> {
                         sums[r][v] = L::fma(weight, x[v], sums[r][v]);
                     }
                 }
-                weights = weights.add(R);
+                *weights = weights.add(R);
             }
-            row = row.add(self.x.stride);
+            row = row.add(x.stride);
         }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn finish<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
+        &self,
+        sums: Sums<L, R, VECTORS>,
+        first: usize,
+        phase: usize,
+        at: usize,
+    ) {
+        let rows = self.y.phase(phase);
         for r in 0..R {
-            let to = self.y.row(first + r).add(at);
+            let to = rows.row(first + r).add(at);
             for v in 0..VECTORS {
                 let mut y = sums[r][v];
-                if self.finish == Finish::Relu {
-                    y = L::max(y, zero);
+                match self.finish {
+                    Finish::Store => {}
+                    Finish::Add => y = L::add(y, L::load(to.add(v * L::N))),
+                    Finish::Relu => y = L::max(y, L::splat(T::default())),
                 }
                 if let Some(ScaleShift { scale, shift }) = self.norm {
                     let scale = scale.get_unchecked(first + r);
@@ -215,6 +333,38 @@ impl<T: Element> Conv<'_, T> {
                     y = L::fma(y, L::splat(*scale), L::splat(*shift));
                 }
                 L::store(to.add(v * L::N), y);
+            }
+        }
+    }
+
+    /// Stores what even and odd places of the input became as neighbours of one phase of the result.
+    #[inline(always)]
+    unsafe fn weave<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
+        &self,
+        even: Sums<L, R, VECTORS>,
+        odd: Sums<L, R, VECTORS>,
+        first: usize,
+        at: usize,
+    ) {
+        let channels = self.packed.outputs / 2;
+        let zero = L::splat(T::default());
+        for r in 0..R {
+            let (phase, channel) = ((first + r) / channels, (first + r) % channels);
+            let to = self.y.row(2 * channel + phase);
+            for v in 0..VECTORS {
+                let (p, q) = match self.finish {
+                    Finish::Relu => (L::max(even[r][v], zero), L::max(odd[r][v], zero)),
+                    _ => (even[r][v], odd[r][v]),
+                };
+                let (p, q) = L::interleave(p, q);
+                let at = 2 * (at + v * L::N);
+                // The input's row may be padded by more than half of the output's.
+                if at < self.y.padded {
+                    L::store(to.add(at), p);
+                }
+                if at + L::N < self.y.padded {
+                    L::store(to.add(at + L::N), q);
+                }
             }
         }
     }

@@ -7,20 +7,21 @@ use super::{
     arena::{Arena, Place},
     conv::{Conv, Finish},
     lanes::{Element, Lanes},
-    norm::{Affine, Moments, ScaleShift},
+    norm::{Affine, Moments, ScaleShift, Sums},
+    phases::{SumPhases, phase_length},
     program::{Kind, Norm, Stage},
-    resample::{Interleave, Pool},
+    resample::Pool,
 };
 use crate::model::{BN_EPS, BN_MOMENTUM};
 
 impl<L: Lanes> Native<L> {
-    /// Logits of a batch for training; `fill(window, channel, row)` writes the input.
+    /// Logits of a batch for training; `fill(window, channel, phase, row)` writes every second place of the input.
     pub fn forward(
         &mut self,
         batch: usize,
         parameters: &[L::T],
         running: &mut [L::T],
-        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
+        fill: impl Fn(usize, usize, usize, &mut [L::T]) + Sync,
         sum: SumDoubles,
     ) {
         self.take_memory(batch);
@@ -45,23 +46,23 @@ impl<L: Lanes> Native<L> {
         }
     }
 
-    /// Writes what a stage computes before its norm; returns the moments of its rows: [B, C].
-    fn forward_stage(&self, stage: usize, batch: usize, parameters: &[L::T]) -> Vec<(f64, f64)> {
+    /// Writes what a stage computes before its norm; returns the sums of its channels: [B, C].
+    fn forward_stage(&self, stage: usize, batch: usize, parameters: &[L::T]) -> Vec<Sums> {
         let Stage { kind, y, .. } = &self.program.stages[stage];
         let normed = match kind {
             Kind::Conv { norm: Some(_), .. } => self.statistics == Statistics::Batch,
             _ => false,
         };
-        let moments: Vec<Mutex<Vec<(f64, f64)>>> = (0..self.of_workers.len())
+        let moments: Vec<Mutex<Vec<Sums>>> = (0..self.of_workers.len())
             .map(|_| Mutex::default())
             .collect();
         self.workers.each(batch, |worker, windows| {
             let worker_memory = self.of_workers[worker].lock().expect("no worker panics");
             let mut of_worker = moments[worker].lock().expect("no worker panics");
             if normed {
-                of_worker.resize(windows.len() * y.channels, (0.0, 0.0));
+                of_worker.resize(windows.len() * y.channels, Sums::default());
             }
-            let mut of_rows = of_worker.chunks_mut(y.channels);
+            let mut of_channels = of_worker.chunks_mut(y.channels);
             for window in windows {
                 self.run_stage(
                     stage,
@@ -75,7 +76,7 @@ impl<L: Lanes> Native<L> {
                     let moments = Moments {
                         x: self.values.rows(*before, window),
                         length: before.length,
-                        of_rows: of_rows.next().expect("a chunk a window"),
+                        of_channels: of_channels.next().expect("a chunk a window"),
                     };
                     // SAFETY: the instruction set was checked when the engine was made.
                     unsafe { L::run(moments) };
@@ -109,37 +110,41 @@ impl<L: Lanes> Native<L> {
         let finish = if *relu { Finish::Relu } else { Finish::Store };
         let packed = self.weights[stage].as_ref();
         let (from, to) = (values.rows(*x, window), values.rows(*y, window));
+        let weights = || packed.expect("a convolution has weights");
         // SAFETY: the instruction set was checked when the engine was made; the rows are of the shapes of the stage.
         unsafe {
             match kind {
-                Kind::Conv { before, .. } => {
+                Kind::Conv { before, taps, .. } => {
                     let to = match norm {
                         Some(_) => to,
                         None => values.rows(*before, window),
                     };
+                    let sum = scratch.rows_of(0, Stage::sum_of(*x), 0);
+                    if *taps > 1 {
+                        L::run(SumPhases { x: from, to: sum });
+                    }
                     L::run(Conv {
                         x: from,
+                        sum,
                         y: to,
-                        packed: &packed.expect("a convolution has weights").forward,
+                        packed: &weights().forward,
                         bias: Some(&parameters[*bias..][..y.channels]),
                         finish,
                         norm,
                     });
                     to.clear_tails(y.length);
                 }
-                Kind::UpConv { phases } => {
-                    let weights = packed.expect("a convolution has weights");
-                    let apart = scratch.rows(*phases, 0);
+                Kind::UpConv => {
                     L::run(Conv {
                         x: from,
-                        y: apart,
-                        packed: &weights.forward,
-                        bias: Some(&weights.bias),
+                        sum: from,
+                        y: to,
+                        packed: &weights().forward,
+                        bias: Some(&weights().bias),
                         finish,
                         norm: None,
                     });
-                    apart.clear_tails(phases.length);
-                    L::run(Interleave { x: apart, y: to });
+                    to.clear_tails(y.length);
                 }
                 Kind::Pool => {
                     L::run(Pool { x: from, y: to });
@@ -155,7 +160,7 @@ impl<L: Lanes> Native<L> {
         stage: usize,
         norm: Norm,
         batch: usize,
-        moments: &[(f64, f64)],
+        moments: &[Sums],
         running: &mut [L::T],
         sum: SumDoubles,
     ) -> (Vec<f64>, Vec<f64>) {
@@ -172,13 +177,12 @@ impl<L: Lanes> Native<L> {
             state.count = (batch * y.length) as f64;
             return (of(running, norm.mean), of(running, norm.var));
         }
-        // Count, sums and sums of squares, in double, where mean^2 can be taken off again without loss.
-        let length = y.length as f64;
+        // Sums, sums of squares, count.
         let mut sums = vec![0.0; 2 * channels + 1];
-        sums[2 * channels] = batch as f64 * length;
-        for (at, (mean, squares)) in moments.iter().enumerate() {
-            sums[at % channels] += mean * length;
-            sums[channels + at % channels] += squares + mean * mean * length;
+        sums[2 * channels] = (batch * y.length) as f64;
+        for (at, of_channel) in moments.iter().enumerate() {
+            sums[at % channels] += of_channel.x;
+            sums[channels + at % channels] += of_channel.squares;
         }
         sum(&mut sums);
         let count = sums[2 * channels];
@@ -252,14 +256,14 @@ pub(super) fn fill_rows<T: Element>(
     values: &Arena<T>,
     input: Place,
     window: usize,
-    fill: impl Fn(usize, usize, &mut [T]),
+    fill: impl Fn(usize, usize, usize, &mut [T]),
 ) {
     let rows = values.rows(input, window);
-    for channel in 0..input.channels {
+    for row in 0..rows.rows {
+        let (channel, phase) = (row / 2, row % 2);
         // SAFETY: one worker has the window.
-        fill(window, channel, unsafe {
-            rows.slice(channel, input.length)
-        });
+        let row = unsafe { rows.slice(row, phase_length(input.length, phase)) };
+        fill(window, channel, phase, row);
     }
 }
 

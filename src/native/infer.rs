@@ -8,6 +8,7 @@ use super::{
     forward::fill_rows,
     lanes::{Element, Lanes},
     norm::ScaleShift,
+    phases::phase_length,
     program::Kind,
 };
 
@@ -18,7 +19,7 @@ impl<L: Lanes> Native<L> {
         batch: usize,
         parameters: &[L::T],
         running: &[L::T],
-        fill: impl Fn(usize, usize, &mut [L::T]) + Sync,
+        fill: impl Fn(usize, usize, usize, &mut [L::T]) + Sync,
         logits: &mut [L::T],
     ) {
         self.pack(parameters, false);
@@ -57,8 +58,8 @@ impl<L: Lanes> Native<L> {
             let memory = self.of_workers[worker].lock().expect("no worker panics");
             let values = &self.single[worker];
             for window in windows {
-                fill_rows(values, input, 0, |_, channel, row| {
-                    fill(window, channel, row)
+                fill_rows(values, input, 0, |_, channel, phase, row| {
+                    fill(window, channel, phase, row);
                 });
                 for (stage, norm) in norms.iter().enumerate() {
                     self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
@@ -66,8 +67,13 @@ impl<L: Lanes> Native<L> {
                 let mut out = out[window].lock().expect("no worker panics");
                 let rows = values.rows(output, 0);
                 for (target, to) in out.chunks_mut(output.length).enumerate() {
-                    // SAFETY: the arena is this worker's.
-                    to.copy_from_slice(unsafe { rows.slice(target, output.length) });
+                    for phase in 0..2 {
+                        let length = phase_length(output.length, phase);
+                        // SAFETY: the arena is this worker's.
+                        let from = unsafe { rows.slice(2 * target + phase, length) };
+                        let to = to[phase..].iter_mut().step_by(2);
+                        to.zip(from).for_each(|(to, from)| *to = *from);
+                    }
                 }
             }
         });
@@ -82,16 +88,23 @@ impl<L: Lanes> Native<L> {
             for window in 0..batch {
                 let (place, pairs) = match &stage.kind {
                     Kind::Conv { before, .. } => (*before, false),
-                    Kind::UpConv { .. } => (stage.y, false),
+                    Kind::UpConv => (stage.y, false),
                     Kind::Pool => (stage.x, true),
                 };
                 let rows = self.values.rows(place, window);
-                for row in 0..place.channels {
+                for channel in 0..place.channels {
                     // SAFETY: nothing computes meanwhile.
-                    let row = unsafe { rows.slice(row, place.length) };
+                    let phase = |phase| unsafe {
+                        rows.slice(2 * channel + phase, phase_length(place.length, phase))
+                    };
+                    let (even, odd) = (phase(0), phase(1));
                     match pairs {
-                        true => decisions.extend(row.chunks(2).map(|pair| pair[1] > pair[0])),
-                        false if stage.relu => decisions.extend(row.iter().map(|&x| x > zero)),
+                        true => {
+                            decisions.extend(even.iter().zip(odd).map(|(even, odd)| *odd > *even))
+                        }
+                        false if stage.relu => {
+                            decisions.extend(even.iter().chain(odd.iter()).map(|&x| x > zero));
+                        }
                         false => {}
                     }
                 }

@@ -69,6 +69,8 @@ pub unsafe trait Lanes: Copy + 'static {
     /// v where not a > b, else 0
     unsafe fn where_le(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
     unsafe fn sum(v: Self::V) -> Self::T;
+    /// The sum of each of `N` vectors that lie one behind the other.
+    unsafe fn sums(from: *const Self::T) -> Self::V;
     /// Elements S .. S + N of two neighbouring vectors, the first of which lies at `at`.
     unsafe fn shifted<const S: i32>(p: Self::V, q: Self::V, at: *const Self::T) -> Self::V;
     /// a0 b0 a1 b1 ..., as two vectors
@@ -140,6 +142,26 @@ unsafe impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn sum(v: __m512) -> f32 {
         _mm512_reduce_add_ps(v)
+    }
+    #[inline(always)]
+    unsafe fn sums(from: *const f32) -> __m512 {
+        // Four vectors become one, with a sum in each lane of every quarter; then four quarters of four such.
+        let four = |at: usize| {
+            let v = |i: usize| _mm512_loadu_ps(from.add(16 * (4 * at + i)));
+            let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (a, b) = (two(v(0), v(1)), two(v(2), v(3)));
+            let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+            let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+            _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+        };
+        let halves = |a, b| {
+            let (even, odd) = (
+                _mm512_shuffle_f32x4::<0x88>(a, b),
+                _mm512_shuffle_f32x4::<0xdd>(a, b),
+            );
+            _mm512_add_ps(even, odd)
+        };
+        halves(halves(four(0), four(1)), halves(four(2), four(3)))
     }
     #[inline(always)]
     unsafe fn shifted<const S: i32>(p: __m512, q: __m512, _: *const f32) -> __m512 {
@@ -251,6 +273,18 @@ unsafe impl Lanes for Avx2 {
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
     #[inline(always)]
+    unsafe fn sums(from: *const f32) -> __m256 {
+        let four = |at: usize| {
+            let v = |i: usize| _mm256_loadu_ps(from.add(8 * (4 * at + i)));
+            _mm256_hadd_ps(_mm256_hadd_ps(v(0), v(1)), _mm256_hadd_ps(v(2), v(3)))
+        };
+        let (a, b) = (four(0), four(1));
+        _mm256_add_ps(
+            _mm256_permute2f128_ps::<0x20>(a, b),
+            _mm256_permute2f128_ps::<0x31>(a, b),
+        )
+    }
+    #[inline(always)]
     unsafe fn shifted<const S: i32>(_: __m256, _: __m256, at: *const f32) -> __m256 {
         _mm256_loadu_ps(at.add(S as usize))
     }
@@ -338,6 +372,10 @@ unsafe impl Lanes for Double {
     #[inline(always)]
     unsafe fn sum(v: [f64; 8]) -> f64 {
         v.iter().sum()
+    }
+    #[inline(always)]
+    unsafe fn sums(from: *const f64) -> [f64; 8] {
+        std::array::from_fn(|i| Self::sum(Self::load(from.add(8 * i))))
     }
     #[inline(always)]
     unsafe fn shifted<const S: i32>(_: [f64; 8], _: [f64; 8], at: *const f64) -> [f64; 8] {

@@ -6,16 +6,24 @@
 use super::{
     conv::Rows,
     lanes::{Element, Kernel, Lanes},
+    phases::phase_length,
 };
 
 /// Vectors summed in the precision of the weights before their sum goes on in double.
-const STRETCH: usize = 64;
+pub const STRETCH: usize = 64;
 
-/// Mean and sum of squared deviations of the first `length` elements of each row.
+/// Sums of the first `length` places of each channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    pub x: f64,
+    /// Of squares, in double, where mean^2 can be taken off again without loss.
+    pub squares: f64,
+}
+
 pub struct Moments<'a, T> {
     pub x: Rows<T>,
     pub length: usize,
-    pub of_rows: &'a mut [(f64, f64)],
+    pub of_channels: &'a mut [Sums],
 }
 
 impl<T: Element> Kernel for Moments<'_, T> {
@@ -24,13 +32,13 @@ impl<T: Element> Kernel for Moments<'_, T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        let whole = self.length / L::N * L::N;
         for row in 0..self.x.rows {
+            let length = phase_length(self.length, row % 2);
+            let whole = length / L::N * L::N;
             let x = self.x.row(row) as *const T;
-            let near = (0..self.length.min(L::N))
-                .map(|l| (*x.add(l)).wide())
-                .sum::<f64>();
-            let near = T::of(near / self.length.min(L::N) as f64);
+            let first = length.min(L::N);
+            let near = (0..first).map(|l| (*x.add(l)).wide()).sum::<f64>();
+            let near = T::of(near / first.max(1) as f64);
             let (mut sum, mut squares) = (0.0, 0.0);
             let mut from = 0;
             while from < whole {
@@ -46,14 +54,16 @@ impl<T: Element> Kernel for Moments<'_, T> {
                 squares += L::sum(L::add(squared[0], squared[1])).wide();
                 from = to;
             }
-            for at in whole..self.length {
+            for at in whole..length {
                 let off = (*x.add(at)).wide() - near.wide();
                 sum += off;
                 squares += off * off;
             }
-            let length = self.length as f64;
-            *self.of_rows.get_unchecked_mut(row) =
-                (near.wide() + sum / length, squares - sum * sum / length);
+            // Back from around `near`: sum (near + off) and sum (near + off)^2.
+            let (near, length) = (near.wide(), length as f64);
+            let to = self.of_channels.get_unchecked_mut(row / 2);
+            to.x += near * length + sum;
+            to.squares += near * near * length + 2.0 * near * sum + squares;
         }
     }
 }
@@ -78,8 +88,8 @@ impl<T: Element> Kernel for Affine<'_, T> {
     unsafe fn run<L: Lanes<T = T>>(self) {
         for row in 0..self.x.rows {
             let (x, y) = (self.x.row(row), self.y.row(row));
-            let scale = L::splat(*self.norm.scale.get_unchecked(row));
-            let shift = L::splat(*self.norm.shift.get_unchecked(row));
+            let scale = L::splat(*self.norm.scale.get_unchecked(row / 2));
+            let shift = L::splat(*self.norm.shift.get_unchecked(row / 2));
             for at in (0..self.x.padded).step_by(L::N) {
                 L::store(y.add(at), L::fma(L::load(x.add(at)), scale, shift));
             }
@@ -87,7 +97,7 @@ impl<T: Element> Kernel for Affine<'_, T> {
     }
 }
 
-/// Adds the sums of g and of g (x - mean) of each row.
+/// Adds the sums of g and of g (x - mean) of each channel.
 pub struct NormSums<'a, T> {
     pub g: Rows<T>,
     pub x: Rows<T>,
@@ -103,8 +113,8 @@ impl<T: Element> Kernel for NormSums<'_, T> {
     unsafe fn run<L: Lanes<T = T>>(self) {
         for row in 0..self.g.rows {
             let (g, x) = (self.g.row(row), self.x.row(row));
-            let mean = L::splat(*self.mean.get_unchecked(row));
-            let to = self.sums.get_unchecked_mut(row);
+            let mean = L::splat(*self.mean.get_unchecked(row / 2));
+            let to = self.sums.get_unchecked_mut(row / 2);
             let mut from = 0;
             while from < self.g.padded {
                 let end = (from + STRETCH * L::N).min(self.g.padded);
@@ -124,7 +134,7 @@ impl<T: Element> Kernel for NormSums<'_, T> {
     }
 }
 
-/// What batch norm does to the gradient of a row: g -> scale (g - mean_g - (x - mean) slope).
+/// What batch norm does to the gradient of a channel: g -> scale (g - mean_g - (x - mean) slope).
 pub struct ThroughNorm<'a, T> {
     pub mean: &'a [T],
     pub scale: &'a [T],
@@ -133,12 +143,16 @@ pub struct ThroughNorm<'a, T> {
 }
 
 /// In place, the gradient g of an output x of ReLU or of nothing, behind which batch norm may stand, becomes that of
-/// the sum that went into ReLU; adds the sum of each row, which is the gradient of the bias.
+/// the sum that went into ReLU; adds the sum of each channel, which is the gradient of the bias, and where somebody
+/// reads them writes both phases added up.
 pub struct Backward<'a, T> {
     pub g: Rows<T>,
     pub x: Rows<T>,
+    /// Places of a channel: behind them g becomes 0.
+    pub length: usize,
     pub norm: Option<ThroughNorm<'a, T>>,
     pub relu: bool,
+    pub both: Option<Rows<T>>,
     pub sums: &'a mut [T],
 }
 
@@ -147,52 +161,65 @@ impl<T: Element> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
-        let Self {
-            g,
-            x,
-            norm,
-            relu,
-            sums,
-        } = self;
+    unsafe fn run<L: Lanes<T = T>>(mut self) {
         let zero = L::splat(T::default());
+        let relu = self.relu;
         let through_relu = |x, g| if relu { L::where_gt(x, zero, g) } else { g };
-        let Some(norm) = norm else {
-            return change_rows::<L>(g, x, sums, |_, x, g| through_relu(x, g));
+        let Some(norm) = self.norm.take() else {
+            return self.change_rows::<L>(|_, x, g| through_relu(x, g));
         };
-        let of = |values: &[T], row: usize| L::splat(*values.get_unchecked(row));
-        change_rows::<L>(g, x, sums, |row, x, g| {
-            let off = L::sub(x, of(norm.mean, row));
-            let g = L::sub(g, of(norm.mean_g, row));
-            let g = L::sub(g, L::mul(off, of(norm.slope, row)));
-            through_relu(x, L::mul(g, of(norm.scale, row)))
+        let of = |values: &[T], channel: usize| L::splat(*values.get_unchecked(channel));
+        self.change_rows::<L>(|channel, x, g| {
+            let off = L::sub(x, of(norm.mean, channel));
+            let g = L::sub(g, of(norm.mean_g, channel));
+            let g = L::sub(g, L::mul(off, of(norm.slope, channel)));
+            through_relu(x, L::mul(g, of(norm.scale, channel)))
         });
     }
 }
 
-/// `change(row, x, g)` of every vector of g, in place; adds the sum of each row.
-#[inline(always)]
-unsafe fn change_rows<L: Lanes>(
-    g: Rows<L::T>,
-    x: Rows<L::T>,
-    sums: &mut [L::T],
-    change: impl Fn(usize, L::V, L::V) -> L::V,
-) {
-    for row in 0..g.rows {
-        let (to, x) = (g.row(row), x.row(row));
-        let (mut from, mut all) = (0, 0.0);
-        while from < g.padded {
-            let end = (from + STRETCH * L::N).min(g.padded);
-            let mut sum = L::splat(L::T::default());
-            for at in (from..end).step_by(L::N) {
-                let changed = change(row, L::load(x.add(at)), L::load(to.add(at)));
-                sum = L::add(sum, changed);
-                L::store(to.add(at), changed);
+impl<T: Element> Backward<'_, T> {
+    /// `change(channel, x, g)` of every vector of g, in place.
+    #[inline(always)]
+    unsafe fn change_rows<L: Lanes<T = T>>(&mut self, change: impl Fn(usize, L::V, L::V) -> L::V) {
+        let zero = T::default();
+        for channel in 0..self.g.rows / 2 {
+            let rows = [0, 1].map(|phase| {
+                let row = 2 * channel + phase;
+                (self.g.row(row), self.x.row(row))
+            });
+            let both = self.both.map(|both| both.row(channel));
+            let (mut from, mut all) = (0, 0.0);
+            while from < self.g.padded {
+                let end = (from + STRETCH * L::N).min(self.g.padded);
+                let mut sum = L::splat(zero);
+                for at in (from..end).step_by(L::N) {
+                    let [even, odd] = rows.map(|(g, x)| {
+                        let changed = change(channel, L::load(x.add(at)), L::load(g.add(at)));
+                        L::store(g.add(at), changed);
+                        changed
+                    });
+                    let changed = L::add(even, odd);
+                    if let Some(both) = both {
+                        L::store(both.add(at), changed);
+                    }
+                    sum = L::add(sum, changed);
+                }
+                all += L::sum(sum).wide();
+                from = end;
             }
-            all += L::sum(sum).wide();
-            from = end;
+            for (phase, (g, _)) in rows.iter().enumerate() {
+                for at in phase_length(self.length, phase)..self.g.padded {
+                    all -= (*g.add(at)).wide();
+                    g.add(at).write(zero);
+                    if let Some(both) = both {
+                        // Behind the odd places there may be an even one.
+                        both.add(at).write(T::of((*rows[0].0.add(at)).wide()));
+                    }
+                }
+            }
+            let sum = self.sums.get_unchecked_mut(channel);
+            *sum = T::of((*sum).wide() + all);
         }
-        let sum = sums.get_unchecked_mut(row);
-        *sum = L::T::of(sum.wide() + all);
     }
 }

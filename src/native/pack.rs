@@ -23,8 +23,8 @@ impl<L: Lanes> Native<L> {
                         all[(o * inputs + i) * taps + taps - 1 - t]
                     });
                 }
-                Kind::UpConv { .. } => {
-                    // [inputs, outputs, 2]; output `phase * outputs + o` makes every second place.
+                Kind::UpConv => {
+                    // [inputs, outputs, 2] to outputs `phase * outputs + o`.
                     let of =
                         |o: usize, i: usize| all[(i * outputs + o % outputs) * 2 + o / outputs];
                     weights.forward.fill(|o, i, _| of(o, i));

@@ -40,10 +40,7 @@ pub enum Kind {
         before: Place,
         norm: Option<Norm>,
     },
-    UpConv {
-        /// Even and odd places apart, in a worker's own memory.
-        phases: Place,
-    },
+    UpConv,
     Pool,
 }
 
@@ -64,8 +61,6 @@ pub struct Stage {
 pub struct Program {
     pub stages: Vec<Stage>,
     pub buffers: Vec<Shape>,
-    /// Buffers of a worker, for one window.
-    pub scratch: Vec<Shape>,
     pub input: Place,
     pub output: Place,
     /// Stages with batch norm whose output is the model's.
@@ -99,7 +94,6 @@ impl Program {
         let mut made = Self {
             stages: Vec::new(),
             buffers: Vec::new(),
-            scratch: Vec::new(),
             input: Place {
                 buffer: 0,
                 first: 0,
@@ -120,19 +114,16 @@ impl Program {
             while let Some((into, at)) = home[root] {
                 (root, first) = (into, first + at);
             }
-            let shape = Shape {
-                channels: layers[root].channels as usize,
-                length: layers[root].length as usize,
-            };
+            let length = layers[root].length as usize;
             let buffer = *roots[root].get_or_insert_with(|| {
-                buffers.push(shape);
+                buffers.push(Shape::of(layers[root].channels as usize, length));
                 buffers.len() - 1
             });
             Place {
                 buffer,
                 first,
                 channels: layers[value].channels as usize,
-                length: shape.length,
+                length,
             }
         };
         // Which stage makes a value, and which value a stage reads.
@@ -218,26 +209,13 @@ impl Program {
                     weight,
                     bias,
                     activation,
-                } => {
-                    let phases = Place {
-                        buffer: made.scratch.len(),
-                        first: 0,
-                        channels: 2 * layer.channels as usize,
-                        length: layer.length as usize / 2,
-                    };
-                    made.scratch.push(Shape {
-                        channels: phases.channels,
-                        length: phases.length,
-                    });
-                    let kind = Kind::UpConv { phases };
-                    (
-                        kind,
-                        layer.inputs[0],
-                        at(weight),
-                        at(bias),
-                        relu(activation),
-                    )
-                }
+                } => (
+                    Kind::UpConv,
+                    layer.inputs[0],
+                    at(weight),
+                    at(bias),
+                    relu(activation),
+                ),
                 Op::MaxPool => {
                     ensure!(
                         layers[layer.inputs[0]].length % 2 == 0,

@@ -1,8 +1,9 @@
-//! Layers that change the length: maximum of pairs, and the two phases of a transposed convolution.
+//! Layers that change the length: maximum of pairs, and the way back of a transposed convolution.
 
 use super::{
     conv::Rows,
     lanes::{Element, Kernel, Lanes},
+    norm::STRETCH,
 };
 
 /// y[l] = max(x[2 l], x[2 l + 1])
@@ -17,12 +18,14 @@ impl<T: Element> Kernel for Pool<T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in 0..self.x.rows {
-            let (x, y) = (self.x.row(row), self.y.row(row));
+        for row in (0..self.x.rows).step_by(2) {
+            let (even, odd) = (self.x.row(row), self.x.row(row + 1));
+            let y = [self.y.row(row), self.y.row(row + 1)];
             for at in (0..self.y.padded).step_by(L::N) {
-                let (p, q) = (L::load(x.add(2 * at)), L::load(x.add(2 * at + L::N)));
-                let (even, odd) = L::even_odd(p, q);
-                L::store(y.add(at), L::max(even, odd));
+                let larger = |at: usize| L::max(L::load(even.add(at)), L::load(odd.add(at)));
+                let (p, q) = L::even_odd(larger(2 * at), larger(2 * at + L::N));
+                L::store(y[0].add(at), p);
+                L::store(y[1].add(at), q);
             }
         }
     }
@@ -44,53 +47,34 @@ impl<T: Element> Kernel for PoolBackward<T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in 0..self.x.rows {
-            let (x, g, dx) = (self.x.row(row), self.g.row(row), self.dx.row(row));
+        for row in (0..self.x.rows).step_by(2) {
+            let (x, to) = (self.x.row(row), self.dx.row(row));
             for at in (0..self.g.padded).step_by(L::N) {
-                let (p, q) = (L::load(x.add(2 * at)), L::load(x.add(2 * at + L::N)));
-                let (even, odd) = L::even_odd(p, q);
-                let gradient = L::load(g.add(at));
-                let first = L::where_le(odd, even, gradient);
-                let second = L::where_gt(odd, even, gradient);
-                let (mut p, mut q) = L::interleave(first, second);
-                let to = dx.add(2 * at);
-                if self.add {
-                    p = L::add(p, L::load(to));
-                    q = L::add(q, L::load(to.add(L::N)));
+                let g = [0, 1].map(|phase| L::load(self.g.row(row + phase).add(at)));
+                let (p, q) = L::interleave(g[0], g[1]);
+                for (gradient, at) in [(p, 2 * at), (q, 2 * at + L::N)] {
+                    // The output's row may be padded by more than half of the input's.
+                    if at >= self.x.padded {
+                        continue;
+                    }
+                    let (even, odd) = (L::load(x.add(at)), L::load(x.add(self.x.stride + at)));
+                    let mut first = L::where_le(odd, even, gradient);
+                    let mut second = L::where_gt(odd, even, gradient);
+                    let to = [to.add(at), to.add(self.dx.stride + at)];
+                    if self.add {
+                        first = L::add(first, L::load(to[0]));
+                        second = L::add(second, L::load(to[1]));
+                    }
+                    L::store(to[0], first);
+                    L::store(to[1], second);
                 }
-                L::store(to, p);
-                L::store(to.add(L::N), q);
             }
         }
     }
 }
 
-/// Rows c and C + c of x hold the even and the odd places of row c of y.
-pub struct Interleave<T> {
-    pub x: Rows<T>,
-    pub y: Rows<T>,
-}
-
-impl<T: Element> Kernel for Interleave<T> {
-    type T = T;
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in 0..self.y.rows {
-            let (even, odd) = (self.x.row(row), self.x.row(self.y.rows + row));
-            let y = self.y.row(row);
-            for at in (0..self.x.padded).step_by(L::N) {
-                let (p, q) = L::interleave(L::load(even.add(at)), L::load(odd.add(at)));
-                L::store(y.add(2 * at), p);
-                L::store(y.add(2 * at + L::N), q);
-            }
-        }
-    }
-}
-
-/// The way back: the gradient g of y, through the ReLU that made y, to the rows of even and odd places; adds the sum of
-/// each row of g, which is the gradient of the bias.
+/// The way back of a transposed convolution: the gradient g of y, through the ReLU that made y, to rows in which output
+/// `phase * C + c` holds what that phase of channel c had; adds the sum of each channel of g, the gradient of the bias.
 pub struct Split<'a, T> {
     pub y: Rows<T>,
     pub g: Rows<T>,
@@ -107,10 +91,12 @@ impl<T: Element> Kernel for Split<'_, T> {
     unsafe fn run<L: Lanes<T = T>>(self) {
         let zero = L::splat(T::default());
         for row in 0..self.y.rows {
+            let (channel, phase) = (row / 2, row % 2);
             let (y, g) = (self.y.row(row), self.g.row(row));
-            let (even, odd) = (self.dx.row(row), self.dx.row(self.y.rows + row));
-            let mut all = 0.0;
-            for at in (0..self.dx.padded).step_by(L::N) {
+            let to = 2 * (phase * self.y.rows / 2 + channel);
+            let to = [self.dx.row(to), self.dx.row(to + 1)];
+            let (mut all, mut sum) = (0.0, zero);
+            for (turn, at) in (0..self.dx.padded).step_by(L::N).enumerate() {
                 let from = |place: usize| {
                     let gradient = L::load(g.add(place));
                     match self.relu {
@@ -119,13 +105,17 @@ impl<T: Element> Kernel for Split<'_, T> {
                     }
                 };
                 let (p, q) = (from(2 * at), from(2 * at + L::N));
-                all += L::sum(L::add(p, q)).wide();
+                sum = L::add(sum, L::add(p, q));
+                if (turn + 1) % STRETCH == 0 {
+                    all += L::sum(sum).wide();
+                    sum = zero;
+                }
                 let (p, q) = L::even_odd(p, q);
-                L::store(even.add(at), p);
-                L::store(odd.add(at), q);
+                L::store(to[0].add(at), p);
+                L::store(to[1].add(at), q);
             }
-            let to = self.sums.get_unchecked_mut(row);
-            *to = T::of((*to).wide() + all);
+            let to = self.sums.get_unchecked_mut(channel);
+            *to = T::of((*to).wide() + all + L::sum(sum).wide());
         }
     }
 }
