@@ -31,11 +31,10 @@ mod workers;
 use std::ops::Range;
 
 pub use adam::{Rates, adam};
-use arena::{Arena, Place, Shape};
+use arena::{Arena, Shape};
 use conv::{Form, Packed};
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
 use program::{Kind, Program, Stage};
-use weights::room;
 use workers::Workers;
 
 pub use program::Program as Stages;
@@ -76,8 +75,10 @@ const GROUP_PLACES: usize = 4096;
 
 /// Memory of a worker: a thread and the windows it has.
 struct Worker<T> {
-    /// Rows of the present stage: both phases of its input added up, and of its gradient.
-    scratch: Arena<T>,
+    /// For the present kernel's own use.
+    scratch: Vec<T>,
+    /// Rows of the gradient of transposed convolutions.
+    apart: Arena<T>,
     /// Gradients of its windows, as the flat gradients.
     gradients: Vec<T>,
     /// Of convolutions, as their kernel leaves them.
@@ -85,14 +86,6 @@ struct Worker<T> {
 }
 
 impl Stage {
-    /// Rows that hold both phases of a place added up.
-    fn sum_of(place: Place) -> Shape {
-        Shape {
-            rows: place.channels,
-            length: Shape::of(0, place.length).length,
-        }
-    }
-
     /// Rows of the gradient of a transposed convolution, apart by the phase of its output.
     fn apart(&self) -> Shape {
         Shape::of(2 * self.y.channels, self.x.length)
@@ -102,21 +95,22 @@ impl Stage {
     fn group(&self) -> usize {
         match self.kind {
             Kind::Conv { taps, .. } if taps > 1 => {
-                (GROUP_PLACES / Self::sum_of(self.x).padded()).max(1)
+                (GROUP_PLACES / Shape::of(0, self.x.length).padded()).max(1)
             }
             _ => 1,
         }
     }
 
     /// Elements of a worker's scratch.
-    fn scratch(&self) -> usize {
-        let size = |shape: Shape| shape.rows * shape.stride();
+    fn scratch<T>(&self) -> usize {
+        let (inputs, outputs) = (self.x.channels, self.y.channels);
         match self.kind {
             Kind::Conv { .. } => {
-                size(Self::sum_of(self.x)).max(size(Self::sum_of(self.y))) * self.group()
+                let padded = Shape::of(0, self.x.length).padded();
+                let weights = weights::scratch::<T>(inputs, outputs, padded, self.group());
+                weights.max(conv::scratch::<T>(inputs.max(outputs)))
             }
-            Kind::UpConv => size(self.apart()),
-            Kind::Pool => 0,
+            Kind::UpConv | Kind::Pool => 0,
         }
     }
 }
@@ -170,21 +164,27 @@ impl<L: Lanes> Native<L> {
                 bias: vec![L::T::default(); outputs],
             })
         });
-        let scratch = program.stages.iter().map(Stage::scratch).max().unwrap_or(0);
-        let long = Some(Shape {
-            rows: 1,
-            length: scratch,
+        let scratch = program.stages.iter().map(Stage::scratch::<L::T>).max();
+        let apart = program.stages.iter().map(|stage| match stage.kind {
+            Kind::UpConv => Some(stage.apart()),
+            _ => None,
         });
+        let apart: Vec<_> = apart.collect();
         let of_workers = (0..threads).map(|_| {
             let products = program.stages.iter().map(|stage| match stage.kind {
                 Kind::Conv { taps, .. } if taps > 1 => {
-                    vec![L::T::default(); room(stage.y.channels, stage.x.channels, taps)]
+                    vec![
+                        L::T::default();
+                        weights::products(stage.y.channels, stage.x.channels, taps)
+                    ]
                 }
                 Kind::UpConv => vec![L::T::default(); 2 * stage.y.channels * stage.x.channels],
                 _ => Vec::new(),
             });
             std::sync::Mutex::new(Worker {
-                scratch: Arena::new(&[long, long], 1),
+                // A kernel may load and store one vector more.
+                scratch: vec![L::T::default(); scratch.unwrap_or(0) + conv::HALO],
+                apart: Arena::new(&apart, 1),
                 gradients: Vec::new(),
                 products: products.collect(),
             })

@@ -125,20 +125,6 @@ impl<T> Arena<T> {
         let (shape, _) = self.buffers[place.buffer];
         shape.rows * shape.stride()
     }
-
-    /// Rows of another shape in a buffer that is one long row.
-    pub fn rows_of(&self, buffer: usize, shape: Shape, window: usize) -> Rows<T> {
-        let (long, start) = self.buffers[buffer];
-        let step = shape.rows * shape.stride();
-        assert!((window + 1) * step <= long.padded());
-        Rows {
-            // SAFETY: within the buffer, by the assertion.
-            at: unsafe { self.memory.as_ptr().add(start + HALO + window * step) },
-            stride: shape.stride(),
-            rows: shape.rows,
-            padded: shape.padded(),
-        }
-    }
 }
 
 impl<T> Drop for Arena<T> {
@@ -155,22 +141,6 @@ impl<T: Default> Rows<T> {
             for at in phase_length(length, row % 2)..self.padded {
                 // SAFETY: within the row.
                 unsafe { self.row(row).add(at).write(T::default()) };
-            }
-        }
-    }
-
-    /// Zeros around the rows.
-    pub fn clear_halos(&self) {
-        for row in 0..=self.rows {
-            for at in 0..HALO {
-                // SAFETY: neighbouring rows share the zeros between them; there are some before the first and behind
-                // the last.
-                unsafe {
-                    self.at
-                        .add(row * self.stride + at)
-                        .sub(HALO)
-                        .write(T::default())
-                };
             }
         }
     }

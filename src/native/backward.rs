@@ -5,11 +5,10 @@ use std::{ops::Range, sync::Mutex};
 use super::{
     Native, Statistics, SumDoubles, Worker,
     arena::{Arena, Place},
-    conv::{Conv, Finish, Rows},
+    conv::{Conv, Finish},
     lanes::{Element, Lanes},
     loss::cross_entropy,
     norm::{Backward, NormSums, ThroughNorm},
-    phases::SumPhases,
     program::{Kind, Norm, Stage, Write},
     resample::{PoolBackward, Split},
     weights::{Products, WeightGradient, Windows},
@@ -91,7 +90,7 @@ impl<L: Lanes> Native<L> {
                         slope,
                     });
                     // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
-                    unsafe { self.window_backward(stage, window, window - first, norm, worker) };
+                    unsafe { self.window_backward(stage, window, norm, worker) };
                     self.complete(completes, window, &sums);
                 }
                 // SAFETY: as above; the windows of the group have been through `window_backward`.
@@ -101,12 +100,11 @@ impl<L: Lanes> Native<L> {
         self.keep(&self.program.stages[stage].completes.clone(), sums);
     }
 
-    /// The gradient that a window's output has, to its input; `place` of the window in its group.
+    /// The gradient that a window's output has, to its input.
     unsafe fn window_backward(
         &self,
         stage: usize,
         window: usize,
-        place: usize,
         norm: Option<ThroughNorm<L::T>>,
         worker: &mut Worker<L::T>,
     ) {
@@ -121,7 +119,7 @@ impl<L: Lanes> Native<L> {
         } = &self.program.stages[stage];
         let g = self.gradients.rows(*y, window);
         let input = self.values.rows(*x, window);
-        let to_input = |g, sum| {
+        let to_input = |g, scratch: &mut [L::T]| {
             let weights = self.weights[stage].as_ref();
             let Some(packed) = weights.and_then(|weights| weights.backward.as_ref()) else {
                 return;
@@ -129,43 +127,33 @@ impl<L: Lanes> Native<L> {
             let dx_rows = self.gradients.rows(*x, window);
             L::run(Conv {
                 x: g,
-                sum,
                 y: dx_rows,
                 packed,
+                scratch: scratch.as_mut_ptr(),
                 bias: None,
                 finish: match dx {
                     Write::Add => Finish::Add,
                     _ => Finish::Store,
                 },
                 norm: None,
+                moments: None,
             });
             dx_rows.clear_tails(x.length);
         };
         match kind {
-            Kind::Conv { taps, before, .. } => {
-                let [x_sum, g_sum] = self.sum_rows(stage, place, worker);
+            Kind::Conv { before, .. } => {
                 L::run(Backward {
                     g,
                     x: self.values.rows(*before, window),
                     length: y.length,
                     norm,
                     relu: *relu,
-                    both: (*taps > 1).then_some(g_sum),
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
-                if *taps > 1 {
-                    g_sum.clear_halos();
-                    L::run(SumPhases {
-                        x: input,
-                        to: x_sum,
-                    });
-                }
-                to_input(g, g_sum);
+                to_input(g, &mut worker.scratch);
             }
             Kind::UpConv => {
-                let apart = worker
-                    .scratch
-                    .rows_of(0, self.program.stages[stage].apart(), 0);
+                let apart = worker.apart.rows(Self::apart(stage, *x, *y), 0);
                 L::run(Split {
                     y: self.values.rows(*y, window),
                     g,
@@ -174,7 +162,7 @@ impl<L: Lanes> Native<L> {
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
                 apart.clear_tails(x.length);
-                to_input(apart, apart);
+                to_input(apart, &mut worker.scratch);
             }
             Kind::Pool if *dx == Write::Nowhere => {}
             Kind::Pool => {
@@ -190,11 +178,14 @@ impl<L: Lanes> Native<L> {
         }
     }
 
-    /// Rows of a worker for both phases of a convolution's input added up, and of its gradient.
-    fn sum_rows(&self, stage: usize, place: usize, worker: &Worker<L::T>) -> [Rows<L::T>; 2] {
-        let Stage { x, y, .. } = &self.program.stages[stage];
-        let rows = |buffer, of| worker.scratch.rows_of(buffer, Stage::sum_of(of), place);
-        [rows(0, *x), rows(1, *y)]
+    /// Where a worker has the gradient of a transposed convolution, apart by the phase of its output.
+    fn apart(stage: usize, x: Place, y: Place) -> Place {
+        Place {
+            buffer: stage,
+            first: 0,
+            channels: 2 * y.channels,
+            length: x.length,
+        }
     }
 
     /// The gradient of a stage's weights in windows whose gradient is that of the sums of products.
@@ -224,25 +215,17 @@ impl<L: Lanes> Native<L> {
                     number: group.len(),
                     step: arena.step(place),
                 };
-                let [x_sum, g_sum] = self.sum_rows(stage, 0, worker).map(|rows| Windows {
-                    rows,
-                    number: group.len(),
-                    step: rows.rows * rows.stride,
-                });
                 L::run(WeightGradient {
                     x: of(&self.values, *x),
                     g: of(&self.gradients, *y),
-                    x_sum,
-                    g_sum,
                     taps: *taps,
+                    scratch: worker.scratch.as_mut_ptr(),
                     sums: &mut worker.products[stage],
                 });
             }
             Kind::UpConv => {
                 L::run(Products {
-                    x: worker
-                        .scratch
-                        .rows_of(0, self.program.stages[stage].apart(), 0),
+                    x: worker.apart.rows(Self::apart(stage, *x, *y), 0),
                     g: self.values.rows(*x, group.start),
                     sums: &mut worker.products[stage],
                 });

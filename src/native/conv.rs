@@ -5,14 +5,14 @@
 
 use super::{
     lanes::{Element, Kernel, Lanes},
-    norm::ScaleShift,
-    phases::{Part, Reads, parts},
+    norm::{Moments, ScaleShift, Sums},
+    phases::{Part, Reads, add_phases, parts, room},
 };
 
 /// Zeros on both sides of every row: a kernel may reach so far over its ends.
 pub const HALO: usize = 16;
-/// Bytes of input rows that a block of the sequence may have, to stay in the first cache beside the weights.
-const BLOCK_BYTES: usize = 20_000;
+/// Bytes of input rows that a block of the sequence may have, to stay in the second cache.
+const BLOCK_BYTES: usize = 100_000;
 
 /// What is done with a sum of products.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,14 +57,28 @@ impl<T> Rows<T> {
 /// y[o][l] = bias[o] + sum over i, t of weight[o][i][t] x[i][l + t - taps/2], and its finish.
 pub struct Conv<'a, T> {
     pub x: Rows<T>,
-    /// Both phases of x added up; read where there are several taps.
-    pub sum: Rows<T>,
     pub y: Rows<T>,
     pub packed: &'a Packed<T>,
+    /// For both phases of a block of x added up: [`scratch`].
+    pub scratch: *mut T,
     pub bias: Option<&'a [T]>,
     pub finish: Finish,
     /// The norm that comes after the finish, where it is known already.
     pub norm: Option<&'a ScaleShift<T>>,
+    /// Sums of what is written, added to those of each channel; `length` places of them count.
+    pub moments: Option<(&'a mut [Sums], usize)>,
+}
+
+/// Places of a phase that are worked on at once.
+fn block_places<T>(inputs: usize) -> usize {
+    // Both phases and their sum.
+    let places = BLOCK_BYTES / (3 * inputs * size_of::<T>());
+    (places / 48 * 48).max(48)
+}
+
+/// Elements of scratch that a convolution of several taps needs.
+pub fn scratch<T>(inputs: usize) -> usize {
+    room(inputs, block_places::<T>(inputs))
 }
 
 /// What a convolution does with the phases of its input.
@@ -165,7 +179,7 @@ impl<T: Element> Kernel for Conv<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
+    unsafe fn run<L: Lanes<T = T>>(mut self) {
         let Packed {
             inputs, outputs, ..
         } = *self.packed;
@@ -174,35 +188,47 @@ impl<T: Element> Kernel for Conv<'_, T> {
             Form::Up => self.y.rows == outputs,
             _ => self.y.rows == 2 * outputs && self.x.padded == self.y.padded,
         });
-        // Both phases and their sum.
-        let positions = BLOCK_BYTES / (3 * inputs * size_of::<T>());
-        let positions = (positions / 48 * 48).max(48);
+        let places = block_places::<T>(inputs);
         let (mut from, all) = (0, self.x.padded);
         while from < all {
-            let to = (from + positions).min(all);
+            let to = (from + places).min(all);
+            let sum = match self.packed.form {
+                Form::Parts(_) => add_phases::<L>(self.x, from, to, self.scratch),
+                _ => self.x,
+            };
             let (mut weights, mut first) = (self.packed.weights.as_ptr(), 0);
             for &block in &self.packed.blocks {
                 match block {
-                    1 => self.block::<L, 1>(weights, first, from, to),
-                    2 => self.block::<L, 2>(weights, first, from, to),
-                    3 => self.block::<L, 3>(weights, first, from, to),
-                    4 => self.block::<L, 4>(weights, first, from, to),
-                    5 if L::ROWS > 4 => self.block::<L, 5>(weights, first, from, to),
-                    6 if L::ROWS > 4 => self.block::<L, 6>(weights, first, from, to),
-                    7 if L::ROWS > 4 => self.block::<L, 7>(weights, first, from, to),
-                    8 if L::ROWS > 4 => self.block::<L, 8>(weights, first, from, to),
+                    1 => self.block::<L, 1>(weights, first, sum, from, to),
+                    2 => self.block::<L, 2>(weights, first, sum, from, to),
+                    3 => self.block::<L, 3>(weights, first, sum, from, to),
+                    4 => self.block::<L, 4>(weights, first, sum, from, to),
+                    5 if L::ROWS > 4 => self.block::<L, 5>(weights, first, sum, from, to),
+                    6 if L::ROWS > 4 => self.block::<L, 6>(weights, first, sum, from, to),
+                    7 if L::ROWS > 4 => self.block::<L, 7>(weights, first, sum, from, to),
+                    8 if L::ROWS > 4 => self.block::<L, 8>(weights, first, sum, from, to),
                     _ => unreachable!("blocks have at most ROWS outputs"),
                 }
                 weights = weights.add(block * self.packed.of_an_output());
                 first += block;
+            }
+            if let Some((of_channels, length)) = &mut self.moments {
+                let moments = Moments {
+                    x: self.y,
+                    length: *length,
+                    from,
+                    to,
+                    of_channels,
+                };
+                moments.run::<L>();
             }
             from = to;
         }
     }
 }
 
-/// Sums of a tile: R rows of V vectors.
-type Sums<L, const R: usize, const V: usize> = [[<L as Lanes>::V; V]; R];
+/// Sums of products of a tile: R rows of V vectors.
+type TileSums<L, const R: usize, const V: usize> = [[<L as Lanes>::V; V]; R];
 
 impl<T: Element> Conv<'_, T> {
     /// A block of `R` outputs from `first`, over a block of the sequence.
@@ -211,6 +237,7 @@ impl<T: Element> Conv<'_, T> {
         &self,
         weights: *const T,
         first: usize,
+        sum: Rows<T>,
         from: usize,
         to: usize,
     ) {
@@ -218,20 +245,20 @@ impl<T: Element> Conv<'_, T> {
         // Sums, inputs and a weight are in registers.
         if R * 4 + 4 < L::REGISTERS {
             while at + 4 * L::N <= to {
-                self.tile::<L, R, 4>(weights, first, at);
+                self.tile::<L, R, 4>(weights, first, sum, at);
                 at += 4 * L::N;
             }
         }
         while at + 3 * L::N <= to {
-            self.tile::<L, R, 3>(weights, first, at);
+            self.tile::<L, R, 3>(weights, first, sum, at);
             at += 3 * L::N;
         }
         while at + 2 * L::N <= to {
-            self.tile::<L, R, 2>(weights, first, at);
+            self.tile::<L, R, 2>(weights, first, sum, at);
             at += 2 * L::N;
         }
         while at < to {
-            self.tile::<L, R, 1>(weights, first, at);
+            self.tile::<L, R, 1>(weights, first, sum, at);
             at += L::N;
         }
     }
@@ -241,6 +268,7 @@ impl<T: Element> Conv<'_, T> {
         &self,
         mut weights: *const T,
         first: usize,
+        sum: Rows<T>,
         at: usize,
     ) {
         let mut start = [[L::splat(T::default()); VECTORS]; R];
@@ -259,7 +287,7 @@ impl<T: Element> Conv<'_, T> {
                 let mut both = start;
                 for part in parts {
                     let (x, phase) = match part.reads {
-                        Reads::Sum => (self.sum, None),
+                        Reads::Sum => (sum, None),
                         Reads::Odd => (self.x.phase(1), Some(0)),
                         Reads::Even => (self.x.phase(0), Some(1)),
                     };
@@ -289,8 +317,8 @@ impl<T: Element> Conv<'_, T> {
         x: Rows<T>,
         at: usize,
         taps: usize,
-        mut sums: Sums<L, R, VECTORS>,
-    ) -> Sums<L, R, VECTORS> {
+        mut sums: TileSums<L, R, VECTORS>,
+    ) -> TileSums<L, R, VECTORS> {
         // `at` may be before the row, in its zeros.
         let mut row = x.at.wrapping_offset(at as isize) as *const T;
         for _ in 0..self.packed.inputs {
@@ -312,7 +340,7 @@ impl<T: Element> Conv<'_, T> {
     #[inline(always)]
     unsafe fn finish<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
         &self,
-        sums: Sums<L, R, VECTORS>,
+        sums: TileSums<L, R, VECTORS>,
         first: usize,
         phase: usize,
         at: usize,
@@ -341,8 +369,8 @@ impl<T: Element> Conv<'_, T> {
     #[inline(always)]
     unsafe fn weave<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
         &self,
-        even: Sums<L, R, VECTORS>,
-        odd: Sums<L, R, VECTORS>,
+        even: TileSums<L, R, VECTORS>,
+        odd: TileSums<L, R, VECTORS>,
         first: usize,
         at: usize,
     ) {

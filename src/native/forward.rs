@@ -7,12 +7,20 @@ use super::{
     arena::{Arena, Place},
     conv::{Conv, Finish},
     lanes::{Element, Lanes},
-    norm::{Affine, Moments, ScaleShift, Sums},
-    phases::{SumPhases, phase_length},
+    norm::{Affine, ScaleShift, Sums},
+    phases::phase_length,
     program::{Kind, Norm, Stage},
     resample::Pool,
 };
 use crate::model::{BN_EPS, BN_MOMENTUM};
+
+/// What is done about the batch norm behind a stage.
+pub(super) enum StageNorm<'a, T> {
+    /// It is applied at once, where there is one.
+    Known(Option<&'a ScaleShift<T>>),
+    /// After the whole batch; for that the sums of each channel, unless running statistics are used.
+    Later(Option<&'a mut [Sums]>),
+}
 
 impl<L: Lanes> Native<L> {
     /// Logits of a batch for training; `fill(window, channel, phase, row)` writes every second place of the input.
@@ -53,51 +61,37 @@ impl<L: Lanes> Native<L> {
             Kind::Conv { norm: Some(_), .. } => self.statistics == Statistics::Batch,
             _ => false,
         };
-        let moments: Vec<Mutex<Vec<Sums>>> = (0..self.of_workers.len())
+        let sums: Vec<Mutex<Vec<Sums>>> = (0..self.of_workers.len())
             .map(|_| Mutex::default())
             .collect();
         self.workers.each(batch, |worker, windows| {
-            let worker_memory = self.of_workers[worker].lock().expect("no worker panics");
-            let mut of_worker = moments[worker].lock().expect("no worker panics");
+            let mut worker_memory = self.of_workers[worker].lock().expect("no worker panics");
+            let mut of_worker = sums[worker].lock().expect("no worker panics");
             if normed {
                 of_worker.resize(windows.len() * y.channels, Sums::default());
             }
             let mut of_channels = of_worker.chunks_mut(y.channels);
             for window in windows {
-                self.run_stage(
-                    stage,
-                    &self.values,
-                    &worker_memory.scratch,
-                    window,
-                    parameters,
-                    None,
-                );
-                if normed && let Kind::Conv { before, .. } = kind {
-                    let moments = Moments {
-                        x: self.values.rows(*before, window),
-                        length: before.length,
-                        of_channels: of_channels.next().expect("a chunk a window"),
-                    };
-                    // SAFETY: the instruction set was checked when the engine was made.
-                    unsafe { L::run(moments) };
-                }
+                let norm = StageNorm::Later(of_channels.next());
+                let scratch = &mut worker_memory.scratch;
+                self.run_stage(stage, &self.values, scratch, window, parameters, norm);
             }
         });
-        let parts = moments
+        let parts = sums
             .into_iter()
             .map(|part| part.into_inner().expect("no worker panics"));
         parts.flatten().collect()
     }
 
-    /// One window through a stage. `norm`: where it is known already, applied at once.
+    /// One window through a stage.
     pub(super) fn run_stage(
         &self,
         stage: usize,
         values: &Arena<L::T>,
-        scratch: &Arena<L::T>,
+        scratch: &mut [L::T],
         window: usize,
         parameters: &[L::T],
-        norm: Option<&ScaleShift<L::T>>,
+        norm: StageNorm<L::T>,
     ) {
         let Stage {
             kind,
@@ -114,35 +108,33 @@ impl<L: Lanes> Native<L> {
         // SAFETY: the instruction set was checked when the engine was made; the rows are of the shapes of the stage.
         unsafe {
             match kind {
-                Kind::Conv { before, taps, .. } => {
-                    let to = match norm {
-                        Some(_) => to,
-                        None => values.rows(*before, window),
+                Kind::Conv { before, .. } => {
+                    let (to, norm, sums) = match norm {
+                        StageNorm::Known(norm) => (to, norm, None),
+                        StageNorm::Later(sums) => (values.rows(*before, window), None, sums),
                     };
-                    let sum = scratch.rows_of(0, Stage::sum_of(*x), 0);
-                    if *taps > 1 {
-                        L::run(SumPhases { x: from, to: sum });
-                    }
                     L::run(Conv {
                         x: from,
-                        sum,
                         y: to,
                         packed: &weights().forward,
+                        scratch: scratch.as_mut_ptr(),
                         bias: Some(&parameters[*bias..][..y.channels]),
                         finish,
                         norm,
+                        moments: sums.map(|sums| (sums, y.length)),
                     });
                     to.clear_tails(y.length);
                 }
                 Kind::UpConv => {
                     L::run(Conv {
                         x: from,
-                        sum: from,
                         y: to,
                         packed: &weights().forward,
+                        scratch: scratch.as_mut_ptr(),
                         bias: Some(&weights().bias),
                         finish,
                         norm: None,
+                        moments: None,
                     });
                     to.clear_tails(y.length);
                 }

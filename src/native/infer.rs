@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::{
     Native,
     arena::Arena,
-    forward::fill_rows,
+    forward::{StageNorm, fill_rows},
     lanes::{Element, Lanes},
     norm::ScaleShift,
     phases::phase_length,
@@ -55,14 +55,15 @@ impl<L: Lanes> Native<L> {
         let size = output.channels * output.length;
         let out: Vec<Mutex<&mut [L::T]>> = logits.chunks_mut(size).map(Mutex::new).collect();
         self.workers.each(batch, |worker, windows| {
-            let memory = self.of_workers[worker].lock().expect("no worker panics");
+            let mut memory = self.of_workers[worker].lock().expect("no worker panics");
             let values = &self.single[worker];
             for window in windows {
                 fill_rows(values, input, 0, |_, channel, phase, row| {
                     fill(window, channel, phase, row);
                 });
                 for (stage, norm) in norms.iter().enumerate() {
-                    self.run_stage(stage, values, &memory.scratch, 0, parameters, norm.as_ref());
+                    let norm = StageNorm::Known(norm.as_ref());
+                    self.run_stage(stage, values, &mut memory.scratch, 0, parameters, norm);
                 }
                 let mut out = out[window].lock().expect("no worker panics");
                 let rows = values.rows(output, 0);

@@ -145,23 +145,10 @@ unsafe impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn sums(from: *const f32) -> __m512 {
-        // Four vectors become one, with a sum in each lane of every quarter; then four quarters of four such.
-        let four = |at: usize| {
-            let v = |i: usize| _mm512_loadu_ps(from.add(16 * (4 * at + i)));
-            let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let (a, b) = (two(v(0), v(1)), two(v(2), v(3)));
-            let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
-            let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-            _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
-        };
-        let halves = |a, b| {
-            let (even, odd) = (
-                _mm512_shuffle_f32x4::<0x88>(a, b),
-                _mm512_shuffle_f32x4::<0xdd>(a, b),
-            );
-            _mm512_add_ps(even, odd)
-        };
-        halves(halves(four(0), four(1)), halves(four(2), four(3)))
+        halves(
+            halves(four(from), four(from.add(64))),
+            halves(four(from.add(128)), four(from.add(192))),
+        )
     }
     #[inline(always)]
     unsafe fn shifted<const S: i32>(p: __m512, q: __m512, _: *const f32) -> __m512 {
@@ -185,6 +172,29 @@ unsafe impl Lanes for Avx512 {
             _mm512_permutex2var_ps(p, odd, q),
         )
     }
+}
+
+/// Four vectors become one, with a part of each one's sum in every quarter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn four(from: *const f32) -> __m512 {
+    let (a, b) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
+    let (c, d) = (_mm512_loadu_ps(from.add(32)), _mm512_loadu_ps(from.add(48)));
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+    _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+}
+
+/// Neighbouring quarters of each added up: two quarters of a, two of b.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(a: __m512, b: __m512) -> __m512 {
+    _mm512_add_ps(
+        _mm512_shuffle_f32x4::<0x88>(a, b),
+        _mm512_shuffle_f32x4::<0xdd>(a, b),
+    )
 }
 
 /// Of two vectors at hand: an unaligned load would cross a cache line every time. As text, because the compiler makes
@@ -274,11 +284,15 @@ unsafe impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn sums(from: *const f32) -> __m256 {
-        let four = |at: usize| {
-            let v = |i: usize| _mm256_loadu_ps(from.add(8 * (4 * at + i)));
-            _mm256_hadd_ps(_mm256_hadd_ps(v(0), v(1)), _mm256_hadd_ps(v(2), v(3)))
-        };
-        let (a, b) = (four(0), four(1));
+        let load = |i: usize| _mm256_loadu_ps(from.add(8 * i));
+        let a = _mm256_hadd_ps(
+            _mm256_hadd_ps(load(0), load(1)),
+            _mm256_hadd_ps(load(2), load(3)),
+        );
+        let b = _mm256_hadd_ps(
+            _mm256_hadd_ps(load(4), load(5)),
+            _mm256_hadd_ps(load(6), load(7)),
+        );
         _mm256_add_ps(
             _mm256_permute2f128_ps::<0x20>(a, b),
             _mm256_permute2f128_ps::<0x31>(a, b),

@@ -20,9 +20,12 @@ pub struct Sums {
     pub squares: f64,
 }
 
+/// Adds those of the places `from` to `to` of each phase.
 pub struct Moments<'a, T> {
     pub x: Rows<T>,
     pub length: usize,
+    pub from: usize,
+    pub to: usize,
     pub of_channels: &'a mut [Sums],
 }
 
@@ -33,9 +36,9 @@ impl<T: Element> Kernel for Moments<'_, T> {
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
         for row in 0..self.x.rows {
-            let length = phase_length(self.length, row % 2);
+            let length = phase_length(self.length, row % 2).clamp(self.from, self.to) - self.from;
             let whole = length / L::N * L::N;
-            let x = self.x.row(row) as *const T;
+            let x = self.x.row(row).add(self.from) as *const T;
             let first = length.min(L::N);
             let near = (0..first).map(|l| (*x.add(l)).wide()).sum::<f64>();
             let near = T::of(near / first.max(1) as f64);
@@ -143,8 +146,7 @@ pub struct ThroughNorm<'a, T> {
 }
 
 /// In place, the gradient g of an output x of ReLU or of nothing, behind which batch norm may stand, becomes that of
-/// the sum that went into ReLU; adds the sum of each channel, which is the gradient of the bias, and where somebody
-/// reads them writes both phases added up.
+/// the sum that went into ReLU; adds the sum of each channel, which is the gradient of the bias.
 pub struct Backward<'a, T> {
     pub g: Rows<T>,
     pub x: Rows<T>,
@@ -152,7 +154,6 @@ pub struct Backward<'a, T> {
     pub length: usize,
     pub norm: Option<ThroughNorm<'a, T>>,
     pub relu: bool,
-    pub both: Option<Rows<T>>,
     pub sums: &'a mut [T],
 }
 
@@ -188,20 +189,17 @@ impl<T: Element> Backward<'_, T> {
                 let row = 2 * channel + phase;
                 (self.g.row(row), self.x.row(row))
             });
-            let both = self.both.map(|both| both.row(channel));
             let (mut from, mut all) = (0, 0.0);
             while from < self.g.padded {
                 let end = (from + STRETCH * L::N).min(self.g.padded);
                 let mut sum = L::splat(zero);
                 for at in (from..end).step_by(L::N) {
-                    let [even, odd] = rows.map(|(g, x)| {
-                        let changed = change(channel, L::load(x.add(at)), L::load(g.add(at)));
-                        L::store(g.add(at), changed);
-                        changed
-                    });
-                    let changed = L::add(even, odd);
-                    if let Some(both) = both {
-                        L::store(both.add(at), changed);
+                    let mut changed = L::splat(zero);
+                    // One call: the compiler would not inline two.
+                    for (g, x) in rows {
+                        let new = change(channel, L::load(x.add(at)), L::load(g.add(at)));
+                        L::store(g.add(at), new);
+                        changed = L::add(changed, new);
                     }
                     sum = L::add(sum, changed);
                 }
@@ -212,10 +210,6 @@ impl<T: Element> Backward<'_, T> {
                 for at in phase_length(self.length, phase)..self.g.padded {
                     all -= (*g.add(at)).wide();
                     g.add(at).write(zero);
-                    if let Some(both) = both {
-                        // Behind the odd places there may be an even one.
-                        both.add(at).write(T::of((*rows[0].0.add(at)).wide()));
-                    }
                 }
             }
             let sum = self.sums.get_unchecked_mut(channel);

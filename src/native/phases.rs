@@ -8,8 +8,11 @@
 
 use super::{
     conv::{HALO, Rows},
-    lanes::{Element, Kernel, Lanes},
+    lanes::{Element, Lanes},
 };
+
+/// Taps of a part reach at most so far.
+const MARGIN: usize = HALO / 2;
 
 /// Rows that a part reads; [`Reads::Sum`] adds to both phases of the result, the others to the other phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,28 +91,42 @@ pub fn phase_length(length: usize, phase: usize) -> usize {
     (length + 1 - phase) / 2
 }
 
-/// to[c][l] = x[even c][l] + x[odd c][l], the zeros around the rows included.
-pub struct SumPhases<T> {
-    pub x: Rows<T>,
-    pub to: Rows<T>,
-}
-
-impl<T: Element> Kernel for SumPhases<T> {
-    type T = T;
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
-        for channel in 0..self.to.rows {
-            let (even, odd) = (self.x.row(2 * channel), self.x.row(2 * channel + 1));
-            let to = self.to.row(channel).sub(HALO);
-            for at in (0..HALO + self.x.padded + HALO).step_by(L::N) {
-                let place = at as isize - HALO as isize;
-                let sum = L::add(L::load(even.offset(place)), L::load(odd.offset(place)));
-                L::store(to.add(at), sum);
-            }
+/// Writes both phases of the channels of x added up, from `from` to `to` and half a halo on each side, one channel behind
+/// the other; returns them as rows in which a place is where it is in x.
+///
+/// # Safety
+/// `into` is good for [`room`].
+#[inline(always)]
+pub unsafe fn add_phases<L: Lanes>(
+    x: Rows<L::T>,
+    from: usize,
+    to: usize,
+    into: *mut L::T,
+) -> Rows<L::T> {
+    let stride = to - from + HALO;
+    for channel in 0..x.rows / 2 {
+        let first = from as isize - MARGIN as isize;
+        let even = x.row(2 * channel).offset(first);
+        let odd = x.row(2 * channel + 1).offset(first);
+        let sums = into.add(channel * stride);
+        for at in (0..stride).step_by(L::N) {
+            L::store(
+                sums.add(at),
+                L::add(L::load(even.add(at)), L::load(odd.add(at))),
+            );
         }
     }
+    Rows {
+        at: into.wrapping_add(MARGIN).wrapping_sub(from),
+        stride,
+        rows: x.rows / 2,
+        padded: x.padded,
+    }
+}
+
+/// Elements that [`add_phases`] writes.
+pub fn room(channels: usize, places: usize) -> usize {
+    channels * (places + HALO)
 }
 
 #[cfg(test)]

@@ -22,8 +22,11 @@ impl<T: Element> Kernel for Pool<T> {
             let (even, odd) = (self.x.row(row), self.x.row(row + 1));
             let y = [self.y.row(row), self.y.row(row + 1)];
             for at in (0..self.y.padded).step_by(L::N) {
-                let larger = |at: usize| L::max(L::load(even.add(at)), L::load(odd.add(at)));
-                let (p, q) = L::even_odd(larger(2 * at), larger(2 * at + L::N));
+                let larger: [L::V; 2] = std::array::from_fn(|v| {
+                    let at = 2 * at + v * L::N;
+                    L::max(L::load(even.add(at)), L::load(odd.add(at)))
+                });
+                let (p, q) = L::even_odd(larger[0], larger[1]);
                 L::store(y[0].add(at), p);
                 L::store(y[1].add(at), q);
             }
@@ -50,8 +53,8 @@ impl<T: Element> Kernel for PoolBackward<T> {
         for row in (0..self.x.rows).step_by(2) {
             let (x, to) = (self.x.row(row), self.dx.row(row));
             for at in (0..self.g.padded).step_by(L::N) {
-                let g = [0, 1].map(|phase| L::load(self.g.row(row + phase).add(at)));
-                let (p, q) = L::interleave(g[0], g[1]);
+                let (even, odd) = (self.g.row(row).add(at), self.g.row(row + 1).add(at));
+                let (p, q) = L::interleave(L::load(even), L::load(odd));
                 for (gradient, at) in [(p, 2 * at), (q, 2 * at + L::N)] {
                     // The output's row may be padded by more than half of the input's.
                     if at >= self.x.padded {
@@ -97,14 +100,14 @@ impl<T: Element> Kernel for Split<'_, T> {
             let to = [self.dx.row(to), self.dx.row(to + 1)];
             let (mut all, mut sum) = (0.0, zero);
             for (turn, at) in (0..self.dx.padded).step_by(L::N).enumerate() {
-                let from = |place: usize| {
-                    let gradient = L::load(g.add(place));
+                let [p, q]: [L::V; 2] = std::array::from_fn(|v| {
+                    let at = 2 * at + v * L::N;
+                    let gradient = L::load(g.add(at));
                     match self.relu {
-                        true => L::where_gt(L::load(y.add(place)), zero, gradient),
+                        true => L::where_gt(L::load(y.add(at)), zero, gradient),
                         false => gradient,
                     }
-                };
-                let (p, q) = (from(2 * at), from(2 * at + L::N));
+                });
                 sum = L::add(sum, L::add(p, q));
                 if (turn + 1) % STRETCH == 0 {
                     all += L::sum(sum).wide();

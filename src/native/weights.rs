@@ -6,7 +6,7 @@
 use super::{
     conv::{Rows, shares},
     lanes::{Element, Kernel, Lanes},
-    phases::{Reads, parts},
+    phases::{Reads, add_phases, parts, room},
 };
 
 /// Bytes of both sides that a block of the sequence may have, to stay in the second cache.
@@ -25,7 +25,7 @@ pub struct Windows<T> {
     pub step: usize,
 }
 
-impl<T> Windows<T> {
+impl<T: Element> Windows<T> {
     fn phase(&self, phase: usize) -> Self {
         Self {
             rows: self.rows.phase(phase),
@@ -33,16 +33,46 @@ impl<T> Windows<T> {
             step: self.step,
         }
     }
+
+    /// Both phases of a block of every window added up.
+    #[inline(always)]
+    unsafe fn add_phases<L: Lanes<T = T>>(&self, from: usize, to: usize, into: *mut T) -> Self {
+        let step = room(self.rows.rows / 2, to - from);
+        let mut rows = self.rows;
+        for window in 0..self.number {
+            let mut of = self.rows;
+            of.at = of.at.add(window * self.step);
+            let sums = add_phases::<L>(of, from, to, into.add(window * step));
+            if window == 0 {
+                rows = sums;
+            }
+        }
+        Self {
+            rows,
+            number: self.number,
+            step,
+        }
+    }
+}
+
+/// Places of a phase that are worked on at once.
+fn block_places<T>(inputs: usize, outputs: usize, padded: usize) -> usize {
+    let places = BLOCK_BYTES / (size_of::<T>() * (inputs + outputs));
+    (places / 16 * 16).max(320).min(padded)
+}
+
+/// Elements of scratch for so many windows of padded rows.
+pub fn scratch<T>(inputs: usize, outputs: usize, padded: usize, windows: usize) -> usize {
+    windows * room(inputs + outputs, block_places::<T>(inputs, outputs, padded))
 }
 
 /// Adds to `sums` the gradients of all parts of a convolution, in an order of its own: see [`WeightGradient::unpack`].
 pub struct WeightGradient<'a, T> {
     pub x: Windows<T>,
     pub g: Windows<T>,
-    /// Both phases of x, and of g, added up.
-    pub x_sum: Windows<T>,
-    pub g_sum: Windows<T>,
     pub taps: usize,
+    /// For both phases of a block of x and of g added up: [`scratch`].
+    pub scratch: *mut T,
     pub sums: &'a mut [T],
 }
 
@@ -77,8 +107,8 @@ fn tiles<L: Lanes>(taps: usize, outputs: usize, inputs: usize, mut visit: impl F
     }
 }
 
-/// Room for the sums of a convolution.
-pub fn room(outputs: usize, inputs: usize, taps: usize) -> usize {
+/// Numbers that a convolution's sums are.
+pub fn products(outputs: usize, inputs: usize, taps: usize) -> usize {
     let taps: usize = parts(taps).iter().map(|part| part.taps).sum();
     // The last tile's sums are added with whole vectors.
     outputs * inputs * taps + MOST_LANES
@@ -117,25 +147,28 @@ impl<T: Element> Kernel for WeightGradient<'_, T> {
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
         let (inputs, outputs) = (self.x.rows.rows / 2, self.g.rows.rows / 2);
-        debug_assert_eq!(self.sums.len(), room(outputs, inputs, self.taps));
+        debug_assert_eq!(self.sums.len(), products(outputs, inputs, self.taps));
         let padded = self.x.rows.padded;
-        let positions = BLOCK_BYTES / (size_of::<T>() * (inputs + outputs));
-        let positions = (positions / 16 * 16).max(320);
-        let mut sums = self.sums.as_mut_ptr();
-        for part in parts(self.taps) {
-            let (x, g) = match part.reads {
-                Reads::Sum => (self.x_sum, self.g_sum),
-                Reads::Odd => (self.x.phase(1), self.g.phase(0)),
-                Reads::Even => (self.x.phase(0), self.g.phase(1)),
-            };
-            let first = sums;
-            let mut from = 0;
-            while from < padded {
-                let to = (from + positions).min(padded);
-                sums = first;
+        let places = block_places::<T>(inputs, outputs, padded);
+        let mut from = 0;
+        while from < padded {
+            let to = (from + places).min(padded);
+            let x_sum = self.x.add_phases::<L>(from, to, self.scratch);
+            let behind = self.scratch.add(self.x.number * room(inputs, to - from));
+            let g_sum = self.g.add_phases::<L>(from, to, behind);
+            let mut sums = self.sums.as_mut_ptr();
+            for part in parts(self.taps) {
+                let (x, g) = match part.reads {
+                    Reads::Sum => (x_sum, g_sum),
+                    Reads::Odd => (self.x.phase(1), self.g.phase(0)),
+                    Reads::Even => (self.x.phase(0), self.g.phase(1)),
+                };
                 tiles::<L>(part.taps, outputs, inputs, |tile| {
                     let at = Tile::<T> {
-                        x: x.rows.row(tile.input).offset(part.first).add(tile.tap),
+                        x: x.rows
+                            .row(tile.input)
+                            .wrapping_offset(part.first)
+                            .wrapping_add(tile.tap),
                         g: g.rows.row(tile.output),
                         g_stride: g.rows.stride,
                         windows: x.number,
@@ -147,8 +180,8 @@ impl<T: Element> Kernel for WeightGradient<'_, T> {
                     at.run::<L>(tile.taps, tile.outputs);
                     sums = sums.add(tile.taps * tile.outputs);
                 });
-                from = to;
             }
+            from = to;
         }
     }
 }
