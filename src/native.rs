@@ -16,6 +16,7 @@ mod backward;
 mod conv;
 mod forward;
 mod infer;
+mod input;
 mod lanes;
 mod loss;
 mod norm;
@@ -31,8 +32,9 @@ mod workers;
 use std::ops::Range;
 
 pub use adam::{Rates, adam};
-use arena::{Arena, Shape};
+use arena::{Arena, Place, Shape};
 use conv::{Form, Packed};
+use input::{Input, ScaleShift};
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
 use program::{Kind, Program, Stage};
 use workers::Workers;
@@ -60,6 +62,12 @@ struct NormState<T> {
     sums: Vec<(f64, f64)>,
     /// Numbers behind mean and deviation.
     count: f64,
+}
+
+/// What readers do to the channels of a buffer.
+struct Affine<T> {
+    scale: Vec<T>,
+    shift: Vec<T>,
 }
 
 /// Weights of a stage in the order of the kernels.
@@ -108,9 +116,12 @@ impl Stage {
             Kind::Conv { .. } => {
                 let padded = Shape::of(0, self.x.length).padded();
                 let weights = weights::scratch::<T>(inputs, outputs, padded, self.group());
-                weights.max(conv::scratch::<T>(inputs.max(outputs)))
+                let products = weights::products_scratch(inputs + outputs);
+                let conv = [inputs, outputs].map(conv::scratch::<T>);
+                weights.max(products).max(conv[0]).max(conv[1])
             }
-            Kind::UpConv | Kind::Pool => 0,
+            Kind::UpConv => weights::products_scratch(inputs + 2 * outputs),
+            Kind::Pool => 0,
         }
     }
 }
@@ -122,6 +133,8 @@ pub struct Native<L: Lanes> {
     values: Arena<L::T>,
     gradients: Arena<L::T>,
     norms: Vec<Option<NormState<L::T>>>,
+    /// The norms of the present step by buffer, a channel each.
+    affine: Vec<Option<Affine<L::T>>>,
     weights: Vec<Option<StageWeights<L::T>>>,
     of_workers: Vec<std::sync::Mutex<Worker<L::T>>>,
     /// Values of one window a worker, for inference.
@@ -183,13 +196,24 @@ impl<L: Lanes> Native<L> {
             });
             std::sync::Mutex::new(Worker {
                 // A kernel may load and store one vector more.
-                scratch: vec![L::T::default(); scratch.unwrap_or(0) + conv::HALO],
+                scratch: vec![L::T::default(); scratch.unwrap_or(0) + 2 * conv::HALO],
                 apart: Arena::new(&apart, 1),
                 gradients: Vec::new(),
                 products: products.collect(),
             })
         });
+        let affine = program.buffers.iter().enumerate().map(|(buffer, shape)| {
+            let normed = program.stages.iter().any(|stage| {
+                matches!(stage.kind, Kind::Conv { norm: Some(_), .. }) && stage.y.buffer == buffer
+            });
+            // Channels without a norm stay as they are: x 1 + 0.
+            normed.then(|| Affine {
+                scale: vec![L::T::of(1.0); shape.rows / 2],
+                shift: vec![L::T::default(); shape.rows / 2],
+            })
+        });
         Self {
+            affine: affine.collect(),
             norms: norms.collect(),
             weights: weights.collect(),
             of_workers: of_workers.collect(),
@@ -202,12 +226,26 @@ impl<L: Lanes> Native<L> {
         }
     }
 
+    /// A place of a window as kernels read it in a training step.
+    fn input(&self, place: Place, window: usize) -> Input<'_, L::T> {
+        let channels = place.first..place.first + place.channels;
+        let norm = self.affine[place.buffer].as_ref();
+        Input {
+            rows: self.values.rows(place, window),
+            length: place.length,
+            norm: norm.map(|affine| ScaleShift {
+                scale: &affine.scale[channels.clone()],
+                shift: &affine.shift[channels],
+            }),
+        }
+    }
+
     /// Memory for a batch; it is kept, and grows for a larger one.
     fn take_memory(&mut self, batch: usize) {
         if self.values.batch() < batch {
             let all = self.program.buffers.iter().copied();
             self.values = Arena::new(&all.clone().map(Some).collect::<Vec<_>>(), batch);
-            // What stands before a norm has its gradient where the norm's output has it, and data have none.
+            // Data have no gradient.
             let made = |(buffer, shape)| self.program.is_made(buffer).then_some(shape);
             let shapes: Vec<_> = all.enumerate().map(made).collect();
             self.gradients = Arena::new(&shapes, batch);

@@ -4,8 +4,9 @@ use std::{ops::Range, sync::Mutex};
 
 use super::{
     Native, Statistics, SumDoubles, Worker,
-    arena::{Arena, Place},
+    arena::Place,
     conv::{Conv, Finish},
+    input::Input,
     lanes::{Element, Lanes},
     loss::cross_entropy,
     norm::{Backward, NormSums, ThroughNorm},
@@ -35,16 +36,13 @@ impl<L: Lanes> Native<L> {
         let output = self.program.output;
         let size = output.channels * output.length;
         let losses = Mutex::new(vec![(0.0, 0.0); batch]);
-        let sums = self.sums_of(&self.program.output_completes);
         self.workers.each(batch, |_, windows| {
             for window in windows {
                 let labels = &labels[window * size..][..size];
                 let loss = cross_entropy(&self.values, &self.gradients, output, window, labels);
                 losses.lock().expect("no worker panics")[window] = loss;
-                self.complete(&self.program.output_completes, window, &sums);
             }
         });
-        self.keep(&self.program.output_completes.clone(), sums);
         for stage in (0..self.program.stages.len()).rev() {
             self.backward_stage(stage, batch, parameters, gradients, sum);
         }
@@ -118,7 +116,6 @@ impl<L: Lanes> Native<L> {
             ..
         } = &self.program.stages[stage];
         let g = self.gradients.rows(*y, window);
-        let input = self.values.rows(*x, window);
         let to_input = |g, scratch: &mut [L::T]| {
             let weights = self.weights[stage].as_ref();
             let Some(packed) = weights.and_then(|weights| weights.backward.as_ref()) else {
@@ -126,7 +123,7 @@ impl<L: Lanes> Native<L> {
             };
             let dx_rows = self.gradients.rows(*x, window);
             L::run(Conv {
-                x: g,
+                x: Input::plain(g, y.length),
                 y: dx_rows,
                 packed,
                 scratch: scratch.as_mut_ptr(),
@@ -141,10 +138,10 @@ impl<L: Lanes> Native<L> {
             dx_rows.clear_tails(x.length);
         };
         match kind {
-            Kind::Conv { before, .. } => {
+            Kind::Conv { .. } => {
                 L::run(Backward {
                     g,
-                    x: self.values.rows(*before, window),
+                    x: self.values.rows(*y, window),
                     length: y.length,
                     norm,
                     relu: *relu,
@@ -168,7 +165,7 @@ impl<L: Lanes> Native<L> {
             Kind::Pool => {
                 let dx_rows = self.gradients.rows(*x, window);
                 L::run(PoolBackward {
-                    x: input,
+                    x: self.input(*x, window),
                     g,
                     dx: dx_rows,
                     add: *dx == Write::Add,
@@ -198,35 +195,36 @@ impl<L: Lanes> Native<L> {
         let Stage {
             kind, x, y, weight, ..
         } = &self.program.stages[stage];
-        let (inputs, outputs) = (x.channels, y.channels);
+        let gradient = |window| Input::plain(self.gradients.rows(*y, window), y.length);
         match kind {
             Kind::Conv { taps: 1, .. } => {
-                for window in group {
-                    L::run(Products {
-                        x: self.values.rows(*x, window),
-                        g: self.gradients.rows(*y, window),
-                        sums: &mut worker.gradients[*weight..][..outputs * inputs],
-                    });
-                }
+                L::run(Products {
+                    x: self.input(*x, group.start),
+                    g: gradient(group.start),
+                    scratch: worker.scratch.as_mut_ptr(),
+                    sums: &mut worker.gradients[*weight..][..y.channels * x.channels],
+                });
             }
             Kind::Conv { taps, .. } => {
-                let of = |arena: &Arena<L::T>, place: Place| Windows {
-                    rows: arena.rows(place, group.start),
+                let windows = |first, step| Windows {
+                    first,
                     number: group.len(),
-                    step: arena.step(place),
+                    step,
                 };
                 L::run(WeightGradient {
-                    x: of(&self.values, *x),
-                    g: of(&self.gradients, *y),
+                    x: windows(self.input(*x, group.start), self.values.step(*x)),
+                    g: windows(gradient(group.start), self.gradients.step(*y)),
                     taps: *taps,
                     scratch: worker.scratch.as_mut_ptr(),
                     sums: &mut worker.products[stage],
                 });
             }
             Kind::UpConv => {
+                let apart = worker.apart.rows(Self::apart(stage, *x, *y), 0);
                 L::run(Products {
-                    x: worker.apart.rows(Self::apart(stage, *x, *y), 0),
-                    g: self.values.rows(*x, group.start),
+                    x: Input::plain(apart, x.length),
+                    g: self.input(*x, group.start),
+                    scratch: worker.scratch.as_mut_ptr(),
                     sums: &mut worker.products[stage],
                 });
             }
@@ -320,19 +318,12 @@ impl<L: Lanes> Native<L> {
     /// Sums of a window's gradient at the norms that it is complete for.
     fn complete(&self, completes: &[usize], window: usize, sums: &[Mutex<Vec<(f64, f64)>>]) {
         for (&stage, sums) in completes.iter().zip(sums) {
-            let Stage {
-                kind: Kind::Conv { before, .. },
-                y,
-                ..
-            } = &self.program.stages[stage]
-            else {
-                unreachable!("only convolutions have norms")
-            };
+            let y = &self.program.stages[stage].y;
             let mut own = vec![(0.0, 0.0); y.channels];
             let state = self.norms[stage].as_ref().expect("a norm has a state");
             let kernel = NormSums {
                 g: self.gradients.rows(*y, window),
-                x: self.values.rows(*before, window),
+                x: self.values.rows(*y, window),
                 mean: &state.mean,
                 sums: &mut own,
             };

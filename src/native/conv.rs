@@ -4,9 +4,10 @@
 //! up to 8 output rows x 3 vectors in registers while all inputs and taps stream through it.
 
 use super::{
+    input::{Input, Phases, ScaleShift, room},
     lanes::{Element, Kernel, Lanes},
-    norm::{Moments, ScaleShift, Sums},
-    phases::{Part, Reads, add_phases, parts, room},
+    norm::{Moments, Sums},
+    phases::{Part, Reads, parts},
 };
 
 /// Zeros on both sides of every row: a kernel may reach so far over its ends.
@@ -56,15 +57,15 @@ impl<T> Rows<T> {
 
 /// y[o][l] = bias[o] + sum over i, t of weight[o][i][t] x[i][l + t - taps/2], and its finish.
 pub struct Conv<'a, T> {
-    pub x: Rows<T>,
+    pub x: Input<'a, T>,
     pub y: Rows<T>,
     pub packed: &'a Packed<T>,
-    /// For both phases of a block of x added up: [`scratch`].
+    /// For a block of x: [`scratch`].
     pub scratch: *mut T,
     pub bias: Option<&'a [T]>,
     pub finish: Finish,
     /// The norm that comes after the finish, where it is known already.
-    pub norm: Option<&'a ScaleShift<T>>,
+    pub norm: Option<ScaleShift<'a, T>>,
     /// Sums of what is written, added to those of each channel; `length` places of them count.
     pub moments: Option<(&'a mut [Sums], usize)>,
 }
@@ -76,7 +77,7 @@ fn block_places<T>(inputs: usize) -> usize {
     (places / 48 * 48).max(48)
 }
 
-/// Elements of scratch that a convolution of several taps needs.
+/// Elements of scratch that a convolution needs.
 pub fn scratch<T>(inputs: usize) -> usize {
     room(inputs, block_places::<T>(inputs))
 }
@@ -183,30 +184,28 @@ impl<T: Element> Kernel for Conv<'_, T> {
         let Packed {
             inputs, outputs, ..
         } = *self.packed;
-        debug_assert!(self.x.rows == 2 * inputs);
+        debug_assert!(self.x.channels() == inputs);
         debug_assert!(match self.packed.form {
             Form::Up => self.y.rows == outputs,
-            _ => self.y.rows == 2 * outputs && self.x.padded == self.y.padded,
+            _ => self.y.rows == 2 * outputs && self.x.rows.padded == self.y.padded,
         });
         let places = block_places::<T>(inputs);
-        let (mut from, all) = (0, self.x.padded);
+        let (mut from, all) = (0, self.x.rows.padded);
         while from < all {
             let to = (from + places).min(all);
-            let sum = match self.packed.form {
-                Form::Parts(_) => add_phases::<L>(self.x, from, to, self.scratch),
-                _ => self.x,
-            };
+            let sum = matches!(self.packed.form, Form::Parts(_));
+            let x = self.x.gather::<L>(sum, from, to, self.scratch);
             let (mut weights, mut first) = (self.packed.weights.as_ptr(), 0);
             for &block in &self.packed.blocks {
                 match block {
-                    1 => self.block::<L, 1>(weights, first, sum, from, to),
-                    2 => self.block::<L, 2>(weights, first, sum, from, to),
-                    3 => self.block::<L, 3>(weights, first, sum, from, to),
-                    4 => self.block::<L, 4>(weights, first, sum, from, to),
-                    5 if L::ROWS > 4 => self.block::<L, 5>(weights, first, sum, from, to),
-                    6 if L::ROWS > 4 => self.block::<L, 6>(weights, first, sum, from, to),
-                    7 if L::ROWS > 4 => self.block::<L, 7>(weights, first, sum, from, to),
-                    8 if L::ROWS > 4 => self.block::<L, 8>(weights, first, sum, from, to),
+                    1 => self.block::<L, 1>(weights, first, &x, from, to),
+                    2 => self.block::<L, 2>(weights, first, &x, from, to),
+                    3 => self.block::<L, 3>(weights, first, &x, from, to),
+                    4 => self.block::<L, 4>(weights, first, &x, from, to),
+                    5 if L::ROWS > 4 => self.block::<L, 5>(weights, first, &x, from, to),
+                    6 if L::ROWS > 4 => self.block::<L, 6>(weights, first, &x, from, to),
+                    7 if L::ROWS > 4 => self.block::<L, 7>(weights, first, &x, from, to),
+                    8 if L::ROWS > 4 => self.block::<L, 8>(weights, first, &x, from, to),
                     _ => unreachable!("blocks have at most ROWS outputs"),
                 }
                 weights = weights.add(block * self.packed.of_an_output());
@@ -237,7 +236,7 @@ impl<T: Element> Conv<'_, T> {
         &self,
         weights: *const T,
         first: usize,
-        sum: Rows<T>,
+        x: &Phases<T>,
         from: usize,
         to: usize,
     ) {
@@ -245,20 +244,20 @@ impl<T: Element> Conv<'_, T> {
         // Sums, inputs and a weight are in registers.
         if R * 4 + 4 < L::REGISTERS {
             while at + 4 * L::N <= to {
-                self.tile::<L, R, 4>(weights, first, sum, at);
+                self.tile::<L, R, 4>(weights, first, x, at);
                 at += 4 * L::N;
             }
         }
         while at + 3 * L::N <= to {
-            self.tile::<L, R, 3>(weights, first, sum, at);
+            self.tile::<L, R, 3>(weights, first, x, at);
             at += 3 * L::N;
         }
         while at + 2 * L::N <= to {
-            self.tile::<L, R, 2>(weights, first, sum, at);
+            self.tile::<L, R, 2>(weights, first, x, at);
             at += 2 * L::N;
         }
         while at < to {
-            self.tile::<L, R, 1>(weights, first, sum, at);
+            self.tile::<L, R, 1>(weights, first, x, at);
             at += L::N;
         }
     }
@@ -268,7 +267,7 @@ impl<T: Element> Conv<'_, T> {
         &self,
         mut weights: *const T,
         first: usize,
-        sum: Rows<T>,
+        x: &Phases<T>,
         at: usize,
     ) {
         let mut start = [[L::splat(T::default()); VECTORS]; R];
@@ -278,7 +277,7 @@ impl<T: Element> Conv<'_, T> {
         match &self.packed.form {
             Form::Each => {
                 for phase in 0..2 {
-                    let x = self.x.phase(phase);
+                    let x = &x[phase];
                     let sums = self.products::<L, R, VECTORS>(&mut { weights }, x, at, 1, start);
                     self.finish::<L, R, VECTORS>(sums, first, phase, at);
                 }
@@ -287,9 +286,9 @@ impl<T: Element> Conv<'_, T> {
                 let mut both = start;
                 for part in parts {
                     let (x, phase) = match part.reads {
-                        Reads::Sum => (sum, None),
-                        Reads::Odd => (self.x.phase(1), Some(0)),
-                        Reads::Even => (self.x.phase(0), Some(1)),
+                        Reads::Sum => (&x[2], None),
+                        Reads::Odd => (&x[1], Some(0)),
+                        Reads::Even => (&x[0], Some(1)),
                     };
                     let at_x = at.wrapping_add_signed(part.first);
                     let taps = part.taps;
@@ -301,7 +300,7 @@ impl<T: Element> Conv<'_, T> {
                 }
             }
             Form::Up => {
-                let [even, odd] = [0, 1].map(|phase| self.x.phase(phase));
+                let [even, odd, _] = x;
                 let even = self.products::<L, R, VECTORS>(&mut { weights }, even, at, 1, start);
                 let odd = self.products::<L, R, VECTORS>(&mut weights, odd, at, 1, start);
                 self.weave::<L, R, VECTORS>(even, odd, first, at);
@@ -314,7 +313,7 @@ impl<T: Element> Conv<'_, T> {
     unsafe fn products<L: Lanes<T = T>, const R: usize, const VECTORS: usize>(
         &self,
         weights: &mut *const T,
-        x: Rows<T>,
+        x: &Rows<T>,
         at: usize,
         taps: usize,
         mut sums: TileSums<L, R, VECTORS>,
@@ -355,10 +354,9 @@ impl<T: Element> Conv<'_, T> {
                     Finish::Add => y = L::add(y, L::load(to.add(v * L::N))),
                     Finish::Relu => y = L::max(y, L::splat(T::default())),
                 }
-                if let Some(ScaleShift { scale, shift }) = self.norm {
-                    let scale = scale.get_unchecked(first + r);
-                    let shift = shift.get_unchecked(first + r);
-                    y = L::fma(y, L::splat(*scale), L::splat(*shift));
+                if let Some(norm) = &self.norm {
+                    let (scale, shift) = norm.splat::<L>(first + r);
+                    y = L::fma(y, scale, shift);
                 }
                 L::store(to.add(v * L::N), y);
             }

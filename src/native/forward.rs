@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 
 use super::{
-    Native, NormState, Statistics, SumDoubles,
+    Affine, Native, NormState, Statistics, SumDoubles,
     arena::{Arena, Place},
     conv::{Conv, Finish},
+    input::{Input, ScaleShift},
     lanes::{Element, Lanes},
-    norm::{Affine, ScaleShift, Sums},
+    norm::Sums,
     phases::phase_length,
     program::{Kind, Norm, Stage},
     resample::Pool,
@@ -17,7 +18,7 @@ use crate::model::{BN_EPS, BN_MOMENTUM};
 /// What is done about the batch norm behind a stage.
 pub(super) enum StageNorm<'a, T> {
     /// It is applied at once, where there is one.
-    Known(Option<&'a ScaleShift<T>>),
+    Known(Option<ScaleShift<'a, T>>),
     /// After the whole batch; for that the sums of each channel, unless running statistics are used.
     Later(Option<&'a mut [Sums]>),
 }
@@ -43,13 +44,11 @@ impl<L: Lanes> Native<L> {
         for stage in 0..self.program.stages.len() {
             let moments = self.forward_stage(stage, batch, parameters);
             if let Kind::Conv {
-                norm: Some(norm),
-                before,
-                ..
+                norm: Some(norm), ..
             } = self.program.stages[stage].kind
             {
                 let (mean, var) = self.statistics(stage, norm, batch, &moments, running, sum);
-                self.normalise(stage, norm, before, batch, parameters, &mean, &var);
+                self.normalise(stage, norm, batch, parameters, &mean, &var);
             }
         }
     }
@@ -103,16 +102,16 @@ impl<L: Lanes> Native<L> {
         } = &self.program.stages[stage];
         let finish = if *relu { Finish::Relu } else { Finish::Store };
         let packed = self.weights[stage].as_ref();
-        let (from, to) = (values.rows(*x, window), values.rows(*y, window));
+        let to = values.rows(*y, window);
+        let (from, norm, sums) = match norm {
+            StageNorm::Later(sums) => (self.input(*x, window), None, sums),
+            StageNorm::Known(norm) => (Input::plain(values.rows(*x, window), x.length), norm, None),
+        };
         let weights = || packed.expect("a convolution has weights");
         // SAFETY: the instruction set was checked when the engine was made; the rows are of the shapes of the stage.
         unsafe {
             match kind {
-                Kind::Conv { before, .. } => {
-                    let (to, norm, sums) = match norm {
-                        StageNorm::Known(norm) => (to, norm, None),
-                        StageNorm::Later(sums) => (values.rows(*before, window), None, sums),
-                    };
+                Kind::Conv { .. } => {
                     L::run(Conv {
                         x: from,
                         y: to,
@@ -201,19 +200,21 @@ impl<L: Lanes> Native<L> {
         (mean, var)
     }
 
-    #[allow(clippy::too_many_arguments)] // one caller; a struct for it would only rename them
+    /// Keeps what readers of a stage's output do to it, and what the way back needs.
     fn normalise(
         &mut self,
         stage: usize,
         norm: Norm,
-        before: Place,
         batch: usize,
         parameters: &[L::T],
         mean: &[f64],
         var: &[f64],
     ) {
         let y = self.program.stages[stage].y;
-        let norm = ScaleShift::new(norm, y.channels, parameters, mean, var);
+        let new = Affine::new(norm, y.channels, parameters, mean, var);
+        let all = self.affine[y.buffer].as_mut().expect("a normed buffer");
+        all.scale[y.first..][..y.channels].copy_from_slice(&new.scale);
+        all.shift[y.first..][..y.channels].copy_from_slice(&new.shift);
         let state = self.norms[stage].as_mut().expect("a norm has a state");
         state.mean = mean.iter().map(|&mean| L::T::of(mean)).collect();
         state.inverse = var
@@ -221,19 +222,6 @@ impl<L: Lanes> Native<L> {
             .map(|var| L::T::of(1.0 / (var + BN_EPS).sqrt()))
             .collect();
         state.clear_sums(batch * y.channels);
-        self.workers.each(batch, |_, windows| {
-            for window in windows {
-                let to = self.values.rows(y, window);
-                let affine = Affine {
-                    x: self.values.rows(before, window),
-                    y: to,
-                    norm: &norm,
-                };
-                // SAFETY: as above.
-                unsafe { L::run(affine) };
-                to.clear_tails(y.length);
-            }
-        });
     }
 }
 
@@ -259,7 +247,7 @@ pub(super) fn fill_rows<T: Element>(
     }
 }
 
-impl<T: Element> ScaleShift<T> {
+impl<T: Element> Affine<T> {
     pub(super) fn new(
         norm: Norm,
         channels: usize,
@@ -275,5 +263,12 @@ impl<T: Element> ScaleShift<T> {
         };
         let (scale, shift) = (0..channels).map(of).unzip();
         Self { scale, shift }
+    }
+
+    pub(super) fn borrow(&self) -> ScaleShift<'_, T> {
+        ScaleShift {
+            scale: &self.scale,
+            shift: &self.shift,
+        }
     }
 }

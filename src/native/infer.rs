@@ -3,11 +3,10 @@
 use std::sync::Mutex;
 
 use super::{
-    Native,
+    Affine, Native,
     arena::Arena,
     forward::{StageNorm, fill_rows},
     lanes::{Element, Lanes},
-    norm::ScaleShift,
     phases::phase_length,
     program::Kind,
 };
@@ -33,7 +32,7 @@ impl<L: Lanes> Native<L> {
             let workers = self.of_workers.iter();
             self.single = workers.map(|_| Arena::new(&shapes, 1)).collect();
         }
-        let norms: Vec<Option<ScaleShift<L::T>>> = (self.program.stages.iter())
+        let norms: Vec<Option<Affine<L::T>>> = (self.program.stages.iter())
             .map(|stage| match stage.kind {
                 Kind::Conv {
                     norm: Some(norm), ..
@@ -46,7 +45,7 @@ impl<L: Lanes> Native<L> {
                             .collect()
                     };
                     let (mean, var) = (of(norm.mean), of(norm.var));
-                    Some(ScaleShift::new(norm, channels, parameters, &mean, &var))
+                    Some(Affine::new(norm, channels, parameters, &mean, &var))
                 }
                 _ => None,
             })
@@ -62,7 +61,7 @@ impl<L: Lanes> Native<L> {
                     fill(window, channel, phase, row);
                 });
                 for (stage, norm) in norms.iter().enumerate() {
-                    let norm = StageNorm::Known(norm.as_ref());
+                    let norm = StageNorm::Known(norm.as_ref().map(Affine::borrow));
                     self.run_stage(stage, values, &mut memory.scratch, 0, parameters, norm);
                 }
                 let mut out = out[window].lock().expect("no worker panics");
@@ -88,11 +87,12 @@ impl<L: Lanes> Native<L> {
         for stage in &self.program.stages {
             for window in 0..batch {
                 let (place, pairs) = match &stage.kind {
-                    Kind::Conv { before, .. } => (*before, false),
+                    Kind::Conv { .. } => (stage.y, false),
                     Kind::UpConv => (stage.y, false),
                     Kind::Pool => (stage.x, true),
                 };
                 let rows = self.values.rows(place, window);
+                let norm = self.input(place, window).norm;
                 for channel in 0..place.channels {
                     // SAFETY: nothing computes meanwhile.
                     let phase = |phase| unsafe {
@@ -101,7 +101,13 @@ impl<L: Lanes> Native<L> {
                     let (even, odd) = (phase(0), phase(1));
                     match pairs {
                         true => {
-                            decisions.extend(even.iter().zip(odd).map(|(even, odd)| *odd > *even))
+                            // A norm with a negative scale turns the order of a pair.
+                            let turned = norm.is_some_and(|norm| norm.scale[channel] < zero);
+                            let pairs = even.iter().zip(odd.iter());
+                            decisions.extend(pairs.map(|(even, odd)| match turned {
+                                true => odd < even,
+                                false => odd > even,
+                            }));
                         }
                         false if stage.relu => {
                             decisions.extend(even.iter().chain(odd.iter()).map(|&x| x > zero));

@@ -1,4 +1,4 @@
-//! Batch norm row by row: moments, normalisation, and the way back through norm and ReLU.
+//! Batch norm row by row: moments, and the way back through norm and ReLU.
 //!
 //! Sums leave single precision every `STRETCH` vectors, and moments are taken around a value of the row itself:
 //! E[x^2] - E[x]^2 in single precision loses the variance of a row whose mean is large.
@@ -67,35 +67,6 @@ impl<T: Element> Kernel for Moments<'_, T> {
             let to = self.of_channels.get_unchecked_mut(row / 2);
             to.x += near * length + sum;
             to.squares += near * near * length + 2.0 * near * sum + squares;
-        }
-    }
-}
-
-/// A batch norm as y = x scale + shift, a row each.
-pub struct ScaleShift<T> {
-    pub scale: Vec<T>,
-    pub shift: Vec<T>,
-}
-
-pub struct Affine<'a, T> {
-    pub x: Rows<T>,
-    pub y: Rows<T>,
-    pub norm: &'a ScaleShift<T>,
-}
-
-impl<T: Element> Kernel for Affine<'_, T> {
-    type T = T;
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in 0..self.x.rows {
-            let (x, y) = (self.x.row(row), self.y.row(row));
-            let scale = L::splat(*self.norm.scale.get_unchecked(row / 2));
-            let shift = L::splat(*self.norm.shift.get_unchecked(row / 2));
-            for at in (0..self.x.padded).step_by(L::N) {
-                L::store(y.add(at), L::fma(L::load(x.add(at)), scale, shift));
-            }
         }
     }
 }

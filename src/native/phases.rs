@@ -6,13 +6,7 @@
 //!     odd result  = (V - T) even + T (even + odd)
 //! where the last sums are the same ones. (A Toeplitz product in the manner of Karatsuba; Mou & Duhamel 1991.)
 
-use super::{
-    conv::{HALO, Rows},
-    lanes::{Element, Lanes},
-};
-
-/// Taps of a part reach at most so far.
-const MARGIN: usize = HALO / 2;
+use super::lanes::Element;
 
 /// Rows that a part reads; [`Reads::Sum`] adds to both phases of the result, the others to the other phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,44 +83,6 @@ impl Part {
 /// Elements of a phase of a row of `length`.
 pub fn phase_length(length: usize, phase: usize) -> usize {
     (length + 1 - phase) / 2
-}
-
-/// Writes both phases of the channels of x added up, from `from` to `to` and half a halo on each side, one channel behind
-/// the other; returns them as rows in which a place is where it is in x.
-///
-/// # Safety
-/// `into` is good for [`room`].
-#[inline(always)]
-pub unsafe fn add_phases<L: Lanes>(
-    x: Rows<L::T>,
-    from: usize,
-    to: usize,
-    into: *mut L::T,
-) -> Rows<L::T> {
-    let stride = to - from + HALO;
-    for channel in 0..x.rows / 2 {
-        let first = from as isize - MARGIN as isize;
-        let even = x.row(2 * channel).offset(first);
-        let odd = x.row(2 * channel + 1).offset(first);
-        let sums = into.add(channel * stride);
-        for at in (0..stride).step_by(L::N) {
-            L::store(
-                sums.add(at),
-                L::add(L::load(even.add(at)), L::load(odd.add(at))),
-            );
-        }
-    }
-    Rows {
-        at: into.wrapping_add(MARGIN).wrapping_sub(from),
-        stride,
-        rows: x.rows / 2,
-        padded: x.padded,
-    }
-}
-
-/// Elements that [`add_phases`] writes.
-pub fn room(channels: usize, places: usize) -> usize {
-    channels * (places + HALO)
 }
 
 #[cfg(test)]

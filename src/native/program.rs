@@ -36,8 +36,7 @@ pub enum Write {
 pub enum Kind {
     Conv {
         taps: usize,
-        /// Between ReLU and batch norm; where there is no norm the same as `y`.
-        before: Place,
+        /// Behind its ReLU. What is kept is before the norm: readers apply it.
         norm: Option<Norm>,
     },
     UpConv,
@@ -63,8 +62,6 @@ pub struct Program {
     pub buffers: Vec<Shape>,
     pub input: Place,
     pub output: Place,
-    /// Stages with batch norm whose output is the model's.
-    pub output_completes: Vec<usize>,
 }
 
 impl Program {
@@ -106,7 +103,6 @@ impl Program {
                 channels: 0,
                 length: 0,
             },
-            output_completes: Vec::new(),
         };
         let mut roots: Vec<Option<usize>> = vec![None; layers.len()];
         let mut place_of = |buffers: &mut Vec<Shape>, value: usize| {
@@ -155,12 +151,7 @@ impl Program {
                     {
                         continue;
                     }
-                    let before = place_of(&mut made.buffers, value);
-                    let kind = Kind::Conv {
-                        taps,
-                        before,
-                        norm: None,
-                    };
+                    let kind = Kind::Conv { taps, norm: None };
                     (
                         kind,
                         layer.inputs[0],
@@ -196,11 +187,9 @@ impl Program {
                         mean: running(mean),
                         var: running(var),
                     };
-                    let before = place_of(&mut made.buffers, layer.inputs[0]);
                     let taps = filters.size()[2] as usize;
                     let kind = Kind::Conv {
                         taps,
-                        before,
                         norm: Some(norm),
                     };
                     (kind, of.inputs[0], at(filters), at(start), relu(activation))
@@ -294,10 +283,8 @@ impl Program {
             let Some(stage) = *stage else { continue };
             let by = last[value].context("a layer that nothing reads")?;
             if let Kind::Conv { norm: Some(_), .. } = self.stages[stage].kind {
-                match by {
-                    Some(by) => self.stages[by].completes.push(stage),
-                    None => self.output_completes.push(stage),
-                }
+                let by = by.context("a batch norm is the output")?;
+                self.stages[by].completes.push(stage);
             }
         }
         Ok(())

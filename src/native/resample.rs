@@ -2,29 +2,44 @@
 
 use super::{
     conv::Rows,
+    input::Input,
     lanes::{Element, Kernel, Lanes},
     norm::STRETCH,
 };
 
 /// y[l] = max(x[2 l], x[2 l + 1])
-pub struct Pool<T> {
-    pub x: Rows<T>,
+pub struct Pool<'a, T> {
+    pub x: Input<'a, T>,
     pub y: Rows<T>,
 }
 
-impl<T: Element> Kernel for Pool<T> {
+/// A vector of a channel through its norm, where it has one.
+#[inline(always)]
+unsafe fn normed<L: Lanes>(norm: Option<(L::V, L::V)>, from: *const L::T) -> L::V {
+    match norm {
+        Some((scale, shift)) => L::fma(L::load(from), scale, shift),
+        None => L::load(from),
+    }
+}
+
+impl<T: Element> Kernel for Pool<'_, T> {
     type T = T;
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in (0..self.x.rows).step_by(2) {
-            let (even, odd) = (self.x.row(row), self.x.row(row + 1));
+        for channel in 0..self.x.channels() {
+            let row = 2 * channel;
+            let norm = self.x.norm.as_ref().map(|norm| norm.splat::<L>(channel));
+            let (even, odd) = (self.x.rows.row(row), self.x.rows.row(row + 1));
             let y = [self.y.row(row), self.y.row(row + 1)];
             for at in (0..self.y.padded).step_by(L::N) {
                 let larger: [L::V; 2] = std::array::from_fn(|v| {
                     let at = 2 * at + v * L::N;
-                    L::max(L::load(even.add(at)), L::load(odd.add(at)))
+                    L::max(
+                        normed::<L>(norm, even.add(at)),
+                        normed::<L>(norm, odd.add(at)),
+                    )
                 });
                 let (p, q) = L::even_odd(larger[0], larger[1]);
                 L::store(y[0].add(at), p);
@@ -35,8 +50,8 @@ impl<T: Element> Kernel for Pool<T> {
 }
 
 /// The gradient of each pair's maximum goes to the larger of the two, the first if they are equal.
-pub struct PoolBackward<T> {
-    pub x: Rows<T>,
+pub struct PoolBackward<'a, T> {
+    pub x: Input<'a, T>,
     /// Of y.
     pub g: Rows<T>,
     pub dx: Rows<T>,
@@ -44,23 +59,26 @@ pub struct PoolBackward<T> {
     pub add: bool,
 }
 
-impl<T: Element> Kernel for PoolBackward<T> {
+impl<T: Element> Kernel for PoolBackward<'_, T> {
     type T = T;
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in (0..self.x.rows).step_by(2) {
-            let (x, to) = (self.x.row(row), self.dx.row(row));
+        for channel in 0..self.x.channels() {
+            let row = 2 * channel;
+            let norm = self.x.norm.as_ref().map(|norm| norm.splat::<L>(channel));
+            let (x, to) = (self.x.rows.row(row), self.dx.row(row));
             for at in (0..self.g.padded).step_by(L::N) {
                 let (even, odd) = (self.g.row(row).add(at), self.g.row(row + 1).add(at));
                 let (p, q) = L::interleave(L::load(even), L::load(odd));
                 for (gradient, at) in [(p, 2 * at), (q, 2 * at + L::N)] {
                     // The output's row may be padded by more than half of the input's.
-                    if at >= self.x.padded {
+                    if at >= self.x.rows.padded {
                         continue;
                     }
-                    let (even, odd) = (L::load(x.add(at)), L::load(x.add(self.x.stride + at)));
+                    let even = normed::<L>(norm, x.add(at));
+                    let odd = normed::<L>(norm, x.add(self.x.rows.stride + at));
                     let mut first = L::where_le(odd, even, gradient);
                     let mut second = L::where_gt(odd, even, gradient);
                     let to = [to.add(at), to.add(self.dx.stride + at)];

@@ -5,8 +5,9 @@
 
 use super::{
     conv::{Rows, shares},
+    input::{Input, room},
     lanes::{Element, Kernel, Lanes},
-    phases::{Reads, add_phases, parts, room},
+    phases::{Reads, parts},
 };
 
 /// Bytes of both sides that a block of the sequence may have, to stay in the second cache.
@@ -15,43 +16,41 @@ const BLOCK_BYTES: usize = 1 << 18;
 const MOST_SUMS: usize = 32;
 const MOST_LANES: usize = 16;
 
-/// Rows of neighbouring windows.
+/// Neighbouring windows.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows<T> {
-    /// Of the first.
-    pub rows: Rows<T>,
+pub struct Windows<'a, T> {
+    pub first: Input<'a, T>,
     pub number: usize,
     /// Elements from a window to the next.
     pub step: usize,
 }
 
-impl<T: Element> Windows<T> {
-    fn phase(&self, phase: usize) -> Self {
-        Self {
-            rows: self.rows.phase(phase),
-            number: self.number,
-            step: self.step,
-        }
-    }
-
-    /// Both phases of a block of every window added up.
+impl<T: Element> Windows<'_, T> {
+    /// Phases of a block of the first window, and elements from a window to the next in each of them.
     #[inline(always)]
-    unsafe fn add_phases<L: Lanes<T = T>>(&self, from: usize, to: usize, into: *mut T) -> Self {
-        let step = room(self.rows.rows / 2, to - from);
-        let mut rows = self.rows;
-        for window in 0..self.number {
-            let mut of = self.rows;
-            of.at = of.at.add(window * self.step);
-            let sums = add_phases::<L>(of, from, to, into.add(window * step));
-            if window == 0 {
-                rows = sums;
-            }
+    unsafe fn gather<L: Lanes<T = T>>(
+        &self,
+        from: usize,
+        to: usize,
+        into: *mut T,
+    ) -> [(Rows<T>, usize); 3] {
+        let step = room(self.first.channels(), to - from);
+        let mut window = self.first;
+        let first = window.gather::<L>(true, from, to, into);
+        for number in 1..self.number {
+            window.rows.at = window.rows.at.add(self.step);
+            window.gather::<L>(true, from, to, into.add(number * step));
         }
-        Self {
-            rows,
-            number: self.number,
-            step,
-        }
+        let of_phases = if self.first.norm.is_some() {
+            step
+        } else {
+            self.step
+        };
+        [
+            (first[0], of_phases),
+            (first[1], of_phases),
+            (first[2], step),
+        ]
     }
 }
 
@@ -68,10 +67,10 @@ pub fn scratch<T>(inputs: usize, outputs: usize, padded: usize, windows: usize) 
 
 /// Adds to `sums` the gradients of all parts of a convolution, in an order of its own: see [`WeightGradient::unpack`].
 pub struct WeightGradient<'a, T> {
-    pub x: Windows<T>,
-    pub g: Windows<T>,
+    pub x: Windows<'a, T>,
+    pub g: Windows<'a, T>,
     pub taps: usize,
-    /// For both phases of a block of x and of g added up: [`scratch`].
+    /// For a block of x and of g: [`scratch`].
     pub scratch: *mut T,
     pub sums: &'a mut [T],
 }
@@ -146,33 +145,32 @@ impl<T: Element> Kernel for WeightGradient<'_, T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        let (inputs, outputs) = (self.x.rows.rows / 2, self.g.rows.rows / 2);
+        let (inputs, outputs) = (self.x.first.channels(), self.g.first.channels());
         debug_assert_eq!(self.sums.len(), products(outputs, inputs, self.taps));
-        let padded = self.x.rows.padded;
+        let padded = self.x.first.rows.padded;
         let places = block_places::<T>(inputs, outputs, padded);
         let mut from = 0;
         while from < padded {
             let to = (from + places).min(padded);
-            let x_sum = self.x.add_phases::<L>(from, to, self.scratch);
+            let x = self.x.gather::<L>(from, to, self.scratch);
             let behind = self.scratch.add(self.x.number * room(inputs, to - from));
-            let g_sum = self.g.add_phases::<L>(from, to, behind);
+            let g = self.g.gather::<L>(from, to, behind);
             let mut sums = self.sums.as_mut_ptr();
             for part in parts(self.taps) {
-                let (x, g) = match part.reads {
-                    Reads::Sum => (x_sum, g_sum),
-                    Reads::Odd => (self.x.phase(1), self.g.phase(0)),
-                    Reads::Even => (self.x.phase(0), self.g.phase(1)),
+                let ((x, x_step), (g, g_step)) = match part.reads {
+                    Reads::Sum => (x[2], g[2]),
+                    Reads::Odd => (x[1], g[0]),
+                    Reads::Even => (x[0], g[1]),
                 };
                 tiles::<L>(part.taps, outputs, inputs, |tile| {
                     let at = Tile::<T> {
-                        x: x.rows
-                            .row(tile.input)
+                        x: x.row(tile.input)
                             .wrapping_offset(part.first)
                             .wrapping_add(tile.tap),
-                        g: g.rows.row(tile.output),
-                        g_stride: g.rows.stride,
-                        windows: x.number,
-                        steps: [x.step, g.step],
+                        g: g.row(tile.output),
+                        g_stride: g.stride,
+                        windows: self.x.number,
+                        steps: [x_step, g_step],
                         from,
                         to,
                         sums,
@@ -263,11 +261,23 @@ impl<T: Element, const K: usize, const R: usize> Kernel for Sized<T, K, R> {
     }
 }
 
-/// Adds to `sums` [outputs, inputs] the products of all pairs of rows: the gradient of weights of one tap.
+/// Adds to `sums` [rows of g, rows of x] the products of all pairs: the gradient of weights of one tap.
 pub struct Products<'a, T> {
-    pub x: Rows<T>,
-    pub g: Rows<T>,
+    pub x: Input<'a, T>,
+    pub g: Input<'a, T>,
+    /// For a block of both: [`products_scratch`].
+    pub scratch: *mut T,
     pub sums: &'a mut [T],
+}
+
+/// Rows of each side that a tile of [`Products`] holds.
+const SIDE: usize = 3;
+/// Places of a block of them.
+const PLACES: usize = 480;
+
+/// Elements of scratch for so many channels of both sides.
+pub fn products_scratch(channels: usize) -> usize {
+    room(channels, PLACES)
 }
 
 impl<T: Element> Kernel for Products<'_, T> {
@@ -276,36 +286,41 @@ impl<T: Element> Kernel for Products<'_, T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        const SIDE: usize = 3;
-        let (inputs, outputs) = (self.x.rows / 2, self.g.rows / 2);
+        let (inputs, outputs) = (self.x.channels(), self.g.channels());
         debug_assert_eq!(self.sums.len(), outputs * inputs);
-        for output in (0..outputs).step_by(SIDE) {
-            for input in (0..inputs).step_by(SIDE) {
-                let mut sums = [[L::splat(T::default()); SIDE]; SIDE];
-                for phase in 0..2 {
-                    // At the edge the last row stands in for those that are missing; their sums are dropped.
-                    let row =
-                        |of: &Rows<T>, at: usize, last: usize| of.row(2 * at.min(last) + phase);
-                    let g: [*mut T; SIDE] =
-                        std::array::from_fn(|r| row(&self.g, output + r, outputs - 1));
-                    let x: [*mut T; SIDE] =
-                        std::array::from_fn(|i| row(&self.x, input + i, inputs - 1));
-                    for at in (0..self.x.padded).step_by(L::N) {
-                        let rows: [L::V; SIDE] = std::array::from_fn(|i| L::load(x[i].add(at)));
-                        for r in 0..SIDE {
-                            let gradient = L::load(g[r].add(at));
-                            for i in 0..SIDE {
-                                sums[r][i] = L::fma(gradient, rows[i], sums[r][i]);
+        let padded = self.x.rows.padded;
+        for from in (0..padded).step_by(PLACES) {
+            let to = (from + PLACES).min(padded);
+            let x = self.x.gather::<L>(false, from, to, self.scratch);
+            let behind = self.scratch.add(room(inputs, to - from));
+            let g = self.g.gather::<L>(false, from, to, behind);
+            for output in (0..outputs).step_by(SIDE) {
+                for input in (0..inputs).step_by(SIDE) {
+                    let mut sums = [[L::splat(T::default()); SIDE]; SIDE];
+                    for phase in 0..2 {
+                        // At the edge the last row stands in for those that are missing; their sums are dropped.
+                        let rows: [(*const T, *const T); SIDE] = std::array::from_fn(|r| {
+                            let g = g[phase].row((output + r).min(outputs - 1));
+                            let x = x[phase].row((input + r).min(inputs - 1));
+                            (g as *const T, x as *const T)
+                        });
+                        for at in (from..to).step_by(L::N) {
+                            let x: [L::V; SIDE] =
+                                std::array::from_fn(|i| L::load(rows[i].1.wrapping_add(at)));
+                            for r in 0..SIDE {
+                                let g = L::load(rows[r].0.wrapping_add(at));
+                                for i in 0..SIDE {
+                                    sums[r][i] = L::fma(g, x[i], sums[r][i]);
+                                }
                             }
                         }
                     }
-                }
-                for r in 0..SIDE.min(outputs - output) {
-                    for i in 0..SIDE.min(inputs - input) {
-                        let sum = self
-                            .sums
-                            .get_unchecked_mut((output + r) * inputs + input + i);
-                        *sum = T::of(sum.wide() + L::sum(sums[r][i]).wide());
+                    for r in 0..SIDE.min(outputs - output) {
+                        for i in 0..SIDE.min(inputs - input) {
+                            let place = (output + r) * inputs + input + i;
+                            let sum = self.sums.get_unchecked_mut(place);
+                            *sum = T::of(sum.wide() + L::sum(sums[r][i]).wide());
+                        }
                     }
                 }
             }

@@ -1,0 +1,136 @@
+//! What kernels read: rows through the batch norm behind them, which is never written out.
+//!
+//! A step waits for memory more than for anything else but its products. What ReLU left is stored once; whoever reads it
+//! normalises a block of it, into memory that stays in the second cache.
+
+use super::{
+    conv::{HALO, Rows},
+    lanes::{Element, Lanes},
+    phases::phase_length,
+};
+
+/// Taps of a part reach at most so far.
+const MARGIN: usize = HALO / 2;
+
+/// A batch norm as x scale + shift, a channel each.
+#[derive(Clone, Copy, Debug)]
+pub struct ScaleShift<'a, T> {
+    pub scale: &'a [T],
+    pub shift: &'a [T],
+}
+
+impl<T: Element> ScaleShift<'_, T> {
+    /// Of a channel, in all lanes.
+    ///
+    /// # Safety
+    /// `channel` is one of the norm's.
+    #[inline(always)]
+    pub unsafe fn splat<L: Lanes<T = T>>(&self, channel: usize) -> (L::V, L::V) {
+        let (scale, shift) = (
+            self.scale.get_unchecked(channel),
+            self.shift.get_unchecked(channel),
+        );
+        (L::splat(*scale), L::splat(*shift))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a, T> {
+    pub rows: Rows<T>,
+    /// Places of a channel: what is around them is 0, also after the norm.
+    pub length: usize,
+    pub norm: Option<ScaleShift<'a, T>>,
+}
+
+/// The even places of all channels, the odd places, and both added up.
+pub type Phases<T> = [Rows<T>; 3];
+
+impl<T: Element> Input<'_, T> {
+    pub fn plain(rows: Rows<T>, length: usize) -> Self {
+        Self {
+            rows,
+            length,
+            norm: None,
+        }
+    }
+
+    pub fn channels(&self) -> usize {
+        self.rows.rows / 2
+    }
+
+    /// Phases from `from` to `to`, and as far around as taps reach; the third only if it is asked for. Rows in which a place
+    /// is where it is in the whole; what has to be computed is written to `into`.
+    ///
+    /// # Safety
+    /// `into` is good for [`room`].
+    #[inline(always)]
+    pub unsafe fn gather<L: Lanes<T = T>>(
+        &self,
+        sum: bool,
+        from: usize,
+        to: usize,
+        into: *mut T,
+    ) -> Phases<T> {
+        let places = to - from + HALO;
+        let whole = |part: usize| Rows {
+            at: into
+                .add(part * self.channels() * places + MARGIN)
+                .wrapping_sub(from),
+            stride: places,
+            rows: self.channels(),
+            padded: self.rows.padded,
+        };
+        let (even, odd) = (self.rows.phase(0), self.rows.phase(1));
+        let Some(norm) = &self.norm else {
+            if sum {
+                for channel in 0..self.channels() {
+                    let (even, odd) = (even.row(channel).add(from), odd.row(channel).add(from));
+                    let (even, odd) = (even.sub(MARGIN), odd.sub(MARGIN));
+                    let to = into.add(channel * places);
+                    for at in (0..places).step_by(L::N) {
+                        L::store(
+                            to.add(at),
+                            L::add(L::load(even.add(at)), L::load(odd.add(at))),
+                        );
+                    }
+                }
+            }
+            return [even, odd, whole(0)];
+        };
+        let parts = [whole(0), whole(1), whole(2)];
+        // Places behind the end, counted from the first that is written.
+        let ends =
+            [0, 1].map(|phase| (phase_length(self.length, phase) + MARGIN - from).min(places));
+        let before = MARGIN.saturating_sub(from);
+        for channel in 0..self.channels() {
+            let (even, odd) = (even.row(channel).add(from), odd.row(channel).add(from));
+            let (even, odd) = (even.sub(MARGIN), odd.sub(MARGIN));
+            let to = into.add(channel * places);
+            let [to_even, to_odd, to_sum] =
+                [0, 1, 2].map(|part| to.add(part * self.channels() * places));
+            let (scale, shift) = norm.splat::<L>(channel);
+            for at in (0..places).step_by(L::N) {
+                let even = L::fma(L::load(even.add(at)), scale, shift);
+                let odd = L::fma(L::load(odd.add(at)), scale, shift);
+                L::store(to_even.add(at), even);
+                L::store(to_odd.add(at), odd);
+                L::store(to_sum.add(at), L::add(even, odd));
+            }
+            // No place is there: the norm made its shift of the zeros.
+            for at in (0..before).chain(ends[1]..places) {
+                to_odd.add(at).write(T::default());
+                to_sum.add(at).write(*to_even.add(at));
+            }
+            for at in (0..before).chain(ends[0]..places) {
+                to_even.add(at).write(T::default());
+                to_sum.add(at).write(T::default());
+            }
+        }
+        parts
+    }
+}
+
+/// Elements that [`Input::gather`] may write.
+pub fn room(channels: usize, places: usize) -> usize {
+    3 * channels * (places + HALO)
+}
