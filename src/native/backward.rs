@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Mutex};
 use super::{
     Native, Statistics, SumDoubles, Worker,
     arena::Place,
-    conv::{Conv, Finish},
+    conv::{After, Conv, Finish},
     input::Input,
     lanes::{Element, Lanes},
     loss::cross_entropy,
@@ -88,8 +88,7 @@ impl<L: Lanes> Native<L> {
                         slope,
                     });
                     // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
-                    unsafe { self.window_backward(stage, window, norm, worker) };
-                    self.complete(completes, window, &sums);
+                    unsafe { self.window_backward(stage, window, norm, worker, &sums) };
                 }
                 // SAFETY: as above; the windows of the group have been through `window_backward`.
                 unsafe { self.weights_backward(stage, group, worker) };
@@ -105,6 +104,7 @@ impl<L: Lanes> Native<L> {
         window: usize,
         norm: Option<ThroughNorm<L::T>>,
         worker: &mut Worker<L::T>,
+        sums: &[Mutex<Vec<(f64, f64)>>],
     ) {
         let Stage {
             kind,
@@ -113,6 +113,7 @@ impl<L: Lanes> Native<L> {
             bias,
             relu,
             dx,
+            completes,
             ..
         } = &self.program.stages[stage];
         let g = self.gradients.rows(*y, window);
@@ -122,6 +123,12 @@ impl<L: Lanes> Native<L> {
                 return;
             };
             let dx_rows = self.gradients.rows(*x, window);
+            // At most one norm: what is concatenated has been read before.
+            let mut own = completes.first().map(|&of| self.no_sums(of));
+            let after = match (completes.first(), &mut own) {
+                (Some(&of), Some(own)) => After::Norm(self.norm_sums(of, window, own)),
+                _ => After::Nothing,
+            };
             L::run(Conv {
                 x: Input::plain(g, y.length),
                 y: dx_rows,
@@ -133,9 +140,13 @@ impl<L: Lanes> Native<L> {
                     _ => Finish::Store,
                 },
                 norm: None,
-                moments: None,
+                length: x.length,
+                after,
             });
-            dx_rows.clear_tails(x.length);
+            if let Some(own) = own {
+                self.keep_window(completes[0], window, &own, &sums[0]);
+            }
+            self.complete(completes, 1, window, sums);
         };
         match kind {
             Kind::Conv { .. } => {
@@ -171,6 +182,7 @@ impl<L: Lanes> Native<L> {
                     add: *dx == Write::Add,
                 });
                 dx_rows.clear_tails(x.length);
+                self.complete(completes, 0, window, sums);
             }
         }
     }
@@ -315,22 +327,50 @@ impl<L: Lanes> Native<L> {
         }
     }
 
-    /// Sums of a window's gradient at the norms that it is complete for.
-    fn complete(&self, completes: &[usize], window: usize, sums: &[Mutex<Vec<(f64, f64)>>]) {
-        for (&stage, sums) in completes.iter().zip(sums) {
-            let y = &self.program.stages[stage].y;
-            let mut own = vec![(0.0, 0.0); y.channels];
-            let state = self.norms[stage].as_ref().expect("a norm has a state");
-            let kernel = NormSums {
-                g: self.gradients.rows(*y, window),
-                x: self.values.rows(*y, window),
-                mean: &state.mean,
-                sums: &mut own,
-            };
+    /// Sums of a window's gradient at the norms that it is complete for, but for the first few.
+    fn complete(
+        &self,
+        completes: &[usize],
+        skip: usize,
+        window: usize,
+        sums: &[Mutex<Vec<(f64, f64)>>],
+    ) {
+        for (&stage, sums) in completes.iter().zip(sums).skip(skip) {
+            let mut own = self.no_sums(stage);
             // SAFETY: the instruction set was checked when the engine was made.
-            unsafe { L::run(kernel) };
-            sums.lock().expect("no worker panics")[window * y.channels..][..y.channels]
-                .copy_from_slice(&own);
+            unsafe { L::run(self.norm_sums(stage, window, &mut own)) };
+            self.keep_window(stage, window, &own, sums);
         }
+    }
+
+    fn no_sums(&self, stage: usize) -> Vec<(f64, f64)> {
+        vec![(0.0, 0.0); self.program.stages[stage].y.channels]
+    }
+
+    fn norm_sums<'a>(
+        &'a self,
+        stage: usize,
+        window: usize,
+        sums: &'a mut [(f64, f64)],
+    ) -> NormSums<'a, L::T> {
+        let y = self.program.stages[stage].y;
+        NormSums {
+            g: self.gradients.rows(y, window),
+            x: self.values.rows(y, window),
+            mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
+            sums,
+        }
+    }
+
+    fn keep_window(
+        &self,
+        stage: usize,
+        window: usize,
+        own: &[(f64, f64)],
+        sums: &Mutex<Vec<(f64, f64)>>,
+    ) {
+        let channels = self.program.stages[stage].y.channels;
+        sums.lock().expect("no worker panics")[window * channels..][..channels]
+            .copy_from_slice(own);
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     input::{Input, Phases, ScaleShift, room},
     lanes::{Element, Kernel, Lanes},
-    norm::{Moments, Sums},
+    norm::{Moments, NormSums, Sums},
     phases::{Part, Reads, parts},
 };
 
@@ -66,8 +66,18 @@ pub struct Conv<'a, T> {
     pub finish: Finish,
     /// The norm that comes after the finish, where it is known already.
     pub norm: Option<ScaleShift<'a, T>>,
-    /// Sums of what is written, added to those of each channel; `length` places of them count.
-    pub moments: Option<(&'a mut [Sums], usize)>,
+    /// Places of a channel of y: behind them it becomes 0.
+    pub length: usize,
+    pub after: After<'a, T>,
+}
+
+/// What is computed of each block of y while it is in the cache.
+pub enum After<'a, T> {
+    Nothing,
+    /// Added to the sums of each channel.
+    Moments(&'a mut [Sums]),
+    /// Where y holds the gradient of a norm.
+    Norm(NormSums<'a, T>),
 }
 
 /// Places of a phase that are worked on at once.
@@ -211,15 +221,22 @@ impl<T: Element> Kernel for Conv<'_, T> {
                 weights = weights.add(block * self.packed.of_an_output());
                 first += block;
             }
-            if let Some((of_channels, length)) = &mut self.moments {
-                let moments = Moments {
-                    x: self.y,
-                    length: *length,
-                    from,
-                    to,
-                    of_channels,
-                };
-                moments.run::<L>();
+            if to == all {
+                self.y.clear_tails(self.length);
+            }
+            match &mut self.after {
+                After::Nothing => {}
+                After::Moments(of_channels) => {
+                    let moments = Moments {
+                        x: self.y,
+                        length: self.length,
+                        from,
+                        to,
+                        of_channels,
+                    };
+                    moments.run::<L>();
+                }
+                After::Norm(sums) => sums.block::<L>(from, to),
             }
             from = to;
         }
@@ -241,22 +258,32 @@ impl<T: Element> Conv<'_, T> {
         to: usize,
     ) {
         let mut at = from;
+        // While the first outputs are computed, the next block of the input comes nearer.
+        let ahead = |at: usize, vectors: usize| {
+            if first == 0 {
+                self.x.fetch(to + at - from, vectors * L::N);
+            }
+        };
         // Sums, inputs and a weight are in registers.
         if R * 4 + 4 < L::REGISTERS {
             while at + 4 * L::N <= to {
+                ahead(at, 4);
                 self.tile::<L, R, 4>(weights, first, x, at);
                 at += 4 * L::N;
             }
         }
         while at + 3 * L::N <= to {
+            ahead(at, 3);
             self.tile::<L, R, 3>(weights, first, x, at);
             at += 3 * L::N;
         }
         while at + 2 * L::N <= to {
+            ahead(at, 2);
             self.tile::<L, R, 2>(weights, first, x, at);
             at += 2 * L::N;
         }
         while at < to {
+            ahead(at, 1);
             self.tile::<L, R, 1>(weights, first, x, at);
             at += L::N;
         }

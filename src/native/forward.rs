@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::{
     Affine, Native, NormState, Statistics, SumDoubles,
     arena::{Arena, Place},
-    conv::{Conv, Finish},
+    conv::{After, Conv, Finish},
     input::{Input, ScaleShift},
     lanes::{Element, Lanes},
     norm::Sums,
@@ -120,9 +120,9 @@ impl<L: Lanes> Native<L> {
                         bias: Some(&parameters[*bias..][..y.channels]),
                         finish,
                         norm,
-                        moments: sums.map(|sums| (sums, y.length)),
+                        length: y.length,
+                        after: sums.map_or(After::Nothing, After::Moments),
                     });
-                    to.clear_tails(y.length);
                 }
                 Kind::UpConv => {
                     L::run(Conv {
@@ -133,9 +133,9 @@ impl<L: Lanes> Native<L> {
                         bias: Some(&weights().bias),
                         finish,
                         norm: None,
-                        moments: None,
+                        length: y.length,
+                        after: After::Nothing,
                     });
-                    to.clear_tails(y.length);
                 }
                 Kind::Pool => {
                     L::run(Pool { x: from, y: to });

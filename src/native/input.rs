@@ -3,6 +3,8 @@
 //! A step waits for memory more than for anything else but its products. What ReLU left is stored once; whoever reads it
 //! normalises a block of it, into memory that stays in the second cache.
 
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
 use super::{
     conv::{HALO, Rows},
     lanes::{Element, Lanes},
@@ -11,6 +13,9 @@ use super::{
 
 /// Taps of a part reach at most so far.
 const MARGIN: usize = HALO / 2;
+
+/// Bytes that come from memory at once.
+const LINE: usize = 64;
 
 /// A batch norm as x scale + shift, a channel each.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +61,17 @@ impl<T: Element> Input<'_, T> {
 
     pub fn channels(&self) -> usize {
         self.rows.rows / 2
+    }
+
+    /// Asks for places of all rows that are read soon; without that a short row ends before the processor has seen that
+    /// it is read in order.
+    #[inline(always)]
+    pub unsafe fn fetch(&self, from: usize, places: usize) {
+        for row in 0..self.rows.rows {
+            for at in (from..(from + places).min(self.rows.padded)).step_by(LINE / size_of::<T>()) {
+                _mm_prefetch::<_MM_HINT_T1>(self.rows.row(row).add(at).cast::<i8>());
+            }
+        }
     }
 
     /// Phases from `from` to `to`, and as far around as taps reach; the third only if it is asked for. Rows in which a place

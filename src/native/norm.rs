@@ -35,38 +35,48 @@ impl<T: Element> Kernel for Moments<'_, T> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes<T = T>>(self) {
-        for row in 0..self.x.rows {
-            let length = phase_length(self.length, row % 2).clamp(self.from, self.to) - self.from;
-            let whole = length / L::N * L::N;
-            let x = self.x.row(row).add(self.from) as *const T;
-            let first = length.min(L::N);
-            let near = (0..first).map(|l| (*x.add(l)).wide()).sum::<f64>();
-            let near = T::of(near / first.max(1) as f64);
+        let lengths = [0, 1]
+            .map(|phase| phase_length(self.length, phase).clamp(self.from, self.to) - self.from);
+        // The odd places are as many as the even ones or one fewer.
+        let whole = lengths[1] / L::N * L::N;
+        for channel in 0..self.x.rows / 2 {
+            let even = self.x.row(2 * channel).add(self.from) as *const T;
+            let odd = self.x.row(2 * channel + 1).add(self.from) as *const T;
+            // Behind the end there are zeros at worst.
+            let near = L::sum(L::load(even)).wide() / L::N as f64;
+            let near = T::of(near);
             let (mut sum, mut squares) = (0.0, 0.0);
             let mut from = 0;
             while from < whole {
                 let to = (from + STRETCH * L::N).min(whole);
                 let (center, zero) = (L::splat(near), L::splat(T::default()));
                 let (mut sums, mut squared) = ([zero; 2], [zero; 2]);
-                for (turn, at) in (from..to).step_by(L::N).enumerate() {
-                    let off = L::sub(L::load(x.add(at)), center);
-                    sums[turn % 2] = L::add(sums[turn % 2], off);
-                    squared[turn % 2] = L::fma(off, off, squared[turn % 2]);
+                for at in (from..to).step_by(L::N) {
+                    let off = [
+                        L::sub(L::load(even.add(at)), center),
+                        L::sub(L::load(odd.add(at)), center),
+                    ];
+                    for phase in 0..2 {
+                        sums[phase] = L::add(sums[phase], off[phase]);
+                        squared[phase] = L::fma(off[phase], off[phase], squared[phase]);
+                    }
                 }
                 sum += L::sum(L::add(sums[0], sums[1])).wide();
                 squares += L::sum(L::add(squared[0], squared[1])).wide();
                 from = to;
             }
-            for at in whole..length {
-                let off = (*x.add(at)).wide() - near.wide();
-                sum += off;
-                squares += off * off;
+            for (row, length) in [even, odd].into_iter().zip(lengths) {
+                for at in whole..length {
+                    let off = (*row.add(at)).wide() - near.wide();
+                    sum += off;
+                    squares += off * off;
+                }
             }
             // Back from around `near`: sum (near + off) and sum (near + off)^2.
-            let (near, length) = (near.wide(), length as f64);
-            let to = self.of_channels.get_unchecked_mut(row / 2);
-            to.x += near * length + sum;
-            to.squares += near * near * length + 2.0 * near * sum + squares;
+            let (near, number) = (near.wide(), (lengths[0] + lengths[1]) as f64);
+            let to = self.of_channels.get_unchecked_mut(channel);
+            to.x += near * number + sum;
+            to.squares += near * near * number + 2.0 * near * sum + squares;
         }
     }
 }
@@ -84,14 +94,22 @@ impl<T: Element> Kernel for NormSums<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes<T = T>>(self) {
+    unsafe fn run<L: Lanes<T = T>>(mut self) {
+        self.block::<L>(0, self.g.padded);
+    }
+}
+
+impl<T: Element> NormSums<'_, T> {
+    #[inline(always)]
+    pub unsafe fn block<L: Lanes<T = T>>(&mut self, from: usize, to: usize) {
+        let (first, last) = (from, to);
         for row in 0..self.g.rows {
             let (g, x) = (self.g.row(row), self.x.row(row));
             let mean = L::splat(*self.mean.get_unchecked(row / 2));
             let to = self.sums.get_unchecked_mut(row / 2);
-            let mut from = 0;
-            while from < self.g.padded {
-                let end = (from + STRETCH * L::N).min(self.g.padded);
+            let mut from = first;
+            while from < last {
+                let end = (from + STRETCH * L::N).min(last);
                 let zero = L::splat(T::default());
                 let (mut sums, mut along) = ([zero; 2], [zero; 2]);
                 for (turn, at) in (from..end).step_by(L::N).enumerate() {
