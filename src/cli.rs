@@ -172,6 +172,9 @@ pub struct DoctorArgs {
     pub arch: Arch,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
+    /// Also write the times measured to this file
+    #[arg(long)]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
