@@ -44,6 +44,12 @@ pub struct Measured {
     pub paces: Vec<Result<pace::Pace, String>>,
 }
 
+impl Measured {
+    pub fn num_hosts(&self) -> usize {
+        alike(&self.hosts).len()
+    }
+}
+
 /// A probe that takes longer (a dead file server, a driver that hangs) is left alone and reported.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 

@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
-        Command::Bench(Bench::Scaling(args)) => scaling::scaling(args),
+        Command::Bench(Bench::Scaling(args)) => {
+            stop::listen().and_then(|()| scaling::scaling(&args, cli.stall_timeout))
+        }
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
             Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),

@@ -15,6 +15,7 @@ mod picture;
 mod study;
 mod synthetic;
 mod table;
+mod typed;
 mod wire;
 
 pub use synthetic::{random_header, random_window};
@@ -48,8 +49,8 @@ impl Mode {
     }
 }
 
-pub fn scaling(args: Box<ScalingArgs>) -> Result<()> {
-    let study = Study::new(&args)?;
+pub fn scaling(args: &ScalingArgs, stall_timeout: f64) -> Result<()> {
+    let study = Study::new(args, stall_timeout)?;
     let machine = study.doctor()?;
     let runs = study.rounds()?;
     let model = Model::fit(&study, &machine, &runs)?;

@@ -4,10 +4,16 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
     Mode,
@@ -18,9 +24,12 @@ use crate::{
     checkpoint::write_atomically,
     device::DeviceChoice,
     doctor::Measured,
+    job::RESUMABLE,
     plan::{Settings, word},
+    stop,
 };
 
+const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed run's log that are shown.
 const SHOWN: usize = 12;
 /// In the environment of a process that a launcher started.
@@ -35,10 +44,11 @@ pub struct Launcher {
     /// Of the command, without -np.
     pub words: Vec<String>,
     out: PathBuf,
+    stall_timeout: String,
 }
 
 impl Launcher {
-    pub fn new(typed: Option<&str>, out: &Path) -> Result<Self> {
+    pub fn new(typed: Option<&str>, out: &Path, stall_timeout: f64) -> Result<Self> {
         if let Some(name) = LAUNCHED.iter().find(|name| env::var_os(name).is_some()) {
             bail!("{name} is set: bench scaling starts mpirun itself; run it without");
         }
@@ -53,25 +63,45 @@ impl Launcher {
                 words[0]
             )
         })?;
-        let out = out.to_path_buf();
-        Ok(Self { words, out })
+        Ok(Self {
+            words,
+            out: out.to_path_buf(),
+            stall_timeout: stall_timeout.to_string(),
+        })
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.out.join("runs").join(format!("{name}.log"))
     }
 
     /// Runs `arguments` on so many ranks to the end.
     fn run(&self, ranks: usize, name: &str, arguments: &[&str]) -> Result<()> {
-        let log = self.out.join("runs").join(format!("{name}.log"));
+        let log = self.log(name);
         let file = fs::File::create(&log).with_context(|| format!("writing {}", log.display()))?;
         let program = env::current_exe().context("finding this program's own file")?;
-        let status = Command::new(&self.words[0])
+        let mut child = Command::new(&self.words[0])
             .args(&self.words[1..])
             .args(["-np", &ranks.to_string()])
             .arg(program)
             .args(arguments)
+            .args(["--stall-timeout", &self.stall_timeout])
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            .status()
+            .spawn()
             .with_context(|| format!("starting {}", self.words[0]))?;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if stop::requested() {
+                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+                let _ = child.wait();
+                println!("stopped by {}: the same command goes on", stop::name());
+                process::exit(RESUMABLE.into());
+            }
+            thread::sleep(POLL);
+        };
         if status.success() {
             return Ok(());
         }
@@ -90,27 +120,54 @@ impl Launcher {
 }
 
 impl Study<'_> {
-    /// What the doctor measures on each number of ranks.
+    /// What the doctor measures on each number of ranks; what it measured before stands.
     pub fn doctor(&self) -> Result<Vec<Measured>> {
-        let mut all = Vec::new();
+        let mut all: Vec<Measured> = Vec::new();
         for &ranks in &self.args.ranks {
-            let json = self.folder().join(format!("doctor-{ranks}.json"));
-            let text = |path: &Path| path.display().to_string();
-            let (data, run, written) = (text(&self.data), text(self.folder()), text(&json));
-            let device = word(self.settings.device.unwrap_or(DeviceChoice::Auto));
-            let arch = self.arch().name();
-            let words = [
-                "doctor", "--arch", arch, "--device", &device, "--data", &data, "--run", &run,
-                "--json", &written,
-            ];
-            self.launcher
-                .run(ranks, &format!("doctor-{ranks}"), &words)?;
+            let name = format!("doctor-{ranks}");
+            let json = self.folder().join("runs").join(format!("{name}.json"));
+            if !json.exists() {
+                self.ask_doctor(ranks, &name, &json)?;
+            }
             let text =
                 fs::read_to_string(&json).with_context(|| format!("reading {}", json.display()))?;
-            all.push(serde_json::from_str(&text)?);
+            all.push(
+                serde_json::from_str(&text)
+                    .with_context(|| format!("reading {}", json.display()))?,
+            );
             println!("doctor  {ranks:>4} ranks  no failure");
+            let log = fs::read_to_string(self.launcher.log(&name)).unwrap_or_default();
+            for line in log.lines().filter(|line| line.starts_with("warn ")) {
+                println!("    {line}");
+            }
+            ensure!(
+                !all[0].crowded,
+                "--ranks begins with {}, more than the {} cores here: nothing can be compared with ranks that take turns",
+                self.args.ranks[0],
+                all[0].cores
+            );
         }
         Ok(all)
+    }
+
+    fn ask_doctor(&self, ranks: usize, name: &str, json: &Path) -> Result<()> {
+        let text = |path: &Path| path.display().to_string();
+        let partial = json.with_extension("partial");
+        let (data, run, written) = (text(&self.data), text(self.folder()), text(&partial));
+        let device = word(self.settings.device.unwrap_or(DeviceChoice::Auto));
+        let arch = self.arch().name();
+        let mut words = vec!["doctor"];
+        for (option, value) in [
+            ("--arch", arch),
+            ("--device", &device),
+            ("--data", &data),
+            ("--run", &run),
+            ("--json", &written),
+        ] {
+            words.extend([option, value]);
+        }
+        self.launcher.run(ranks, name, &words)?;
+        fs::rename(&partial, json).with_context(|| format!("naming {}", json.display()))
     }
 
     /// Round 0 is traced: it finds the phases, and fills the system's caches. The others are timed.

@@ -144,9 +144,9 @@ fn phases(trace: &Value, warmup: u64) -> Result<Vec<(&'static str, f64)>> {
 
 pub fn reach(folder: &Path, metric: Metric, target: f64) -> Result<Reach> {
     let lines = lines(folder)?;
-    let evaluations = lines.iter().filter(|line| line["event"] == "evaluation");
+    let mut evaluations = lines.iter().filter(|line| line["event"] == "evaluation");
     let last = evaluations
-        .last()
+        .next_back()
         .with_context(|| format!("{}: no evaluation", folder.display()))?;
     let best = last["best"].as_f64();
     Ok(Reach {

@@ -9,6 +9,8 @@
 //! Thakur, Rabenseifner, Gropp 2005, "Optimization of collective communication operations in MPICH", section 4.5. Over
 //! several hosts the gradient is summed on each and then between them, so both parts are paid.
 
+use std::thread;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 
@@ -194,16 +196,16 @@ impl Model {
 
 /// Ranks that a host takes, and the hosts at hand.
 fn capacity(study: &Study, ranks: usize, machine: &Measured) -> (usize, usize) {
-    let mut hosts: Vec<&str> = machine.hosts.iter().map(String::as_str).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
+    let hosts = machine.num_hosts();
     let on_cpu = study.settings.device == Some(DeviceChoice::Cpu) || !machine.gpus;
+    if !on_cpu {
+        return (ranks.div_ceil(hosts), hosts);
+    }
+    // Ranks that are bound see their own cores only; this process sees all that it was given on the first host.
+    let own = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = own.max(machine.cores as usize);
     let threads = study.settings.threads.unwrap_or(1);
-    let per_host = match on_cpu && machine.cores > 0.0 {
-        true => machine.cores as usize / threads,
-        false => ranks.div_ceil(hosts.len()),
-    };
-    (per_host.max(1), hosts.len())
+    ((cores / threads).max(1), hosts)
 }
 
 fn products(machine: &Measured) -> Result<Vec<f64>> {

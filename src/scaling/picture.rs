@@ -29,7 +29,7 @@ pub fn draw(table: &Table) -> String {
         false => table.targets.len() as f64 * 21.0 + 60.0,
     };
     let notes = 18.0 * table.model.notes.len() as f64;
-    let mut svg = Svg::new(680.0 + bars + targets + notes);
+    let mut svg = Svg::new(698.0 + bars + targets + notes);
     svg.keep_right(KEY);
     svg.text(
         15.0,
@@ -38,6 +38,8 @@ pub fn draw(table: &Table) -> String {
         "black",
         &format!("Scaling of {}", table.title),
     );
+
+    svg.text(15.0, 42.0, "start", "#777", &table.subtitle);
 
     let last_measured = seen.iter().map(|of| of.ranks).max().unwrap_or(1);
     let last = table.points.iter().map(|of| of.ranks).max().unwrap_or(1);
@@ -62,7 +64,7 @@ pub fn draw(table: &Table) -> String {
         speeds().fold(0.0, f64::max),
     );
     let speed = Panel {
-        top: 62.0,
+        top: 80.0,
         height: 280.0,
         x,
         y: (0.7 * slowest, 1.6 * fastest),
@@ -126,7 +128,7 @@ pub fn draw(table: &Table) -> String {
         .filter_map(|of| Some(upper(of.measured.as_ref()?.efficiency)))
         .fold(1.0, f64::max);
     let efficiency = Panel {
-        top: 400.0,
+        top: 418.0,
         height: 190.0,
         x,
         y: (0.0, 1.08 * best),
@@ -162,7 +164,7 @@ pub fn draw(table: &Table) -> String {
         "ranks",
     );
 
-    let top = phases(&mut svg, &seen, 655.0);
+    let top = phases(&mut svg, &seen, 673.0);
     let mut bottom = match table.targets.is_empty() {
         true => top + 20.0,
         false => time_to_target(&mut svg, table, top + 45.0),
@@ -341,7 +343,7 @@ fn axes(
 
 /// 1, 2 and 5 of every power of ten; only the powers where there are many.
 fn decades((low, high): (f64, f64)) -> Vec<(f64, String)> {
-    let steps: &[f64] = if high / low > 200.0 {
+    let steps: &[f64] = if high / low > 3000.0 {
         &[1.0]
     } else {
         &[1.0, 2.0, 5.0]

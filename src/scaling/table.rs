@@ -53,6 +53,7 @@ pub struct Target {
 
 pub struct Table {
     pub title: String,
+    pub subtitle: String,
     pub points: Vec<Point>,
     pub targets: Vec<Target>,
     pub model: Model,
@@ -123,7 +124,7 @@ impl Table {
             }
         });
         let whole = machine.last().context("the doctor measured nothing")?;
-        let hosts: BTreeSet<&str> = whole.hosts.iter().map(String::as_str).collect();
+        let hosts: BTreeSet<&String> = whole.hosts.iter().collect();
         let title = format!(
             "{}, {} on {}",
             study.arch().name(),
@@ -136,8 +137,28 @@ impl Table {
                 more => format!("{more} hosts"),
             }
         );
+        let (program, commit) = (
+            format!("tfbind-mpi {}", env!("CARGO_PKG_VERSION")),
+            commit(),
+        );
+        let commit_or_none = commit
+            .as_ref()
+            .map_or(String::new(), |of| format!(", {of}"));
+        let subtitle = format!(
+            "{program}{commit_or_none}; {}; {} timed rounds of {} steps after {} of warm-up; the prediction begins where {} {} measured",
+            cpu().unwrap_or_else(|| "unknown CPU".into()),
+            args.repeats,
+            args.steps,
+            args.warmup,
+            args.ranks[0],
+            if args.ranks[0] == 1 {
+                "rank was"
+            } else {
+                "ranks were"
+            },
+        );
         let rest = json!({
-            "program": format!("tfbind-mpi {}", env!("CARGO_PKG_VERSION")), "commit": commit(),
+            "program": program, "commit": commit,
             "command": env::args().collect::<Vec<_>>(),
             "machine": {"hosts": hosts, "cpu": cpu(), "cores_of_a_host": whole.cores, "gpus": whole.gpus},
             "settings": study.described()?, "rounds": args.repeats,
@@ -145,6 +166,7 @@ impl Table {
         });
         Ok(Self {
             title,
+            subtitle,
             points,
             targets: targets.collect(),
             model,

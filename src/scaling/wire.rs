@@ -65,56 +65,76 @@ pub struct Sums {
     pub bytes: f64,
 }
 
+/// As doctor timed them.
+struct Trial {
+    ranks: usize,
+    hosts: usize,
+    small: f64,
+    bytes: f64,
+    gradient: f64,
+}
+
+impl Trial {
+    fn all(measured: &[(usize, &Measured)]) -> Vec<Self> {
+        let trial = |&(ranks, machine): &(usize, &Measured)| {
+            let seen = machine.allreduce.as_ref()?;
+            Some(Self {
+                ranks,
+                hosts: machine.num_hosts(),
+                small: seen.latency,
+                bytes: seen.gradient.bytes as f64,
+                gradient: seen.gradient.seconds,
+            })
+        };
+        measured.iter().filter_map(trial).collect()
+    }
+
+    fn wire(&self) -> Wire {
+        Wire::fit(self.ranks, self.small, self.bytes, self.gradient)
+    }
+
+    /// Between hosts, without what the sum on each host took; never faster than that.
+    fn between(&self, inside: Wire) -> Wire {
+        let (hosts, bytes) = (self.hosts, self.bytes);
+        let own = self.ranks.div_ceil(hosts);
+        let small = (self.small - inside.small(own)).max(inside.small(hosts));
+        let gradient = self.gradient - inside.gradient(own, bytes);
+        Wire::fit(
+            hosts,
+            small,
+            bytes,
+            gradient.max(inside.gradient(hosts, bytes)),
+        )
+    }
+}
+
 impl Sums {
+    /// `alone`: of ranks with a core each.
     pub fn of(
         alone: &[(usize, &Measured)],
         all: &[(usize, &Measured)],
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let timed = |of: &[(usize, &Measured)]| -> Vec<(usize, usize, f64, f64, f64)> {
-            of.iter()
-                .filter_map(|(ranks, machine)| {
-                    let seen = machine.allreduce.as_ref()?;
-                    let mut hosts = machine.hosts.clone();
-                    hosts.sort_unstable();
-                    hosts.dedup();
-                    let (bytes, seconds) = (seen.gradient.bytes as f64, seen.gradient.seconds);
-                    Some((*ranks, hosts.len(), seen.latency, bytes, seconds))
-                })
-                .collect()
-        };
-        let mut known = timed(alone);
-        if known.is_empty() {
-            notes.push(
-                "sums were timed while ranks shared cores: they are slower than they need be"
-                    .into(),
-            );
-            known = timed(all);
-            known.truncate(1);
+        let mut trials = Trial::all(alone);
+        if trials.is_empty() {
+            let note =
+                "sums were timed while ranks shared cores: they are slower than they need be";
+            notes.push(note.into());
+            trials = Trial::all(all);
+            trials.truncate(1);
         }
-        let of_one_host = known.iter().rev().find(|of| of.1 == 1);
-        let of_hosts = known.iter().rev().find(|of| of.1 > 1);
-        let fit = |&(ranks, _, small, bytes, gradient): &(usize, usize, f64, f64, f64)| {
-            Wire::fit(ranks, small, bytes, gradient)
-        };
-        let any = known.last().context("doctor timed no sum")?;
-        let inside = fit(of_one_host.unwrap_or(any));
-        let between = of_hosts.map(|of| match of_one_host {
-            None => fit(of),
-            Some(_) => {
-                let &(ranks, hosts, small, bytes, gradient) = of;
-                let own = ranks.div_ceil(hosts);
-                let (floor, moved) = (inside.small(hosts), inside.gradient(hosts, bytes));
-                // Never faster than inside a host.
-                let small = (small - inside.small(own)).max(floor);
-                let gradient = (gradient - inside.gradient(own, bytes)).max(moved);
-                Wire::fit(hosts, small, bytes, gradient)
-            }
+        let widest = trials.last().context("doctor timed no sum")?;
+        let on_one = trials.iter().rev().find(|trial| trial.hosts == 1);
+        let on_several = trials.iter().rev().find(|trial| trial.hosts > 1);
+        let inside = on_one.unwrap_or(widest).wire();
+        let between = on_several.map(|trial| match on_one {
+            Some(_) => trial.between(inside),
+            None => trial.wire(),
         });
         Ok(Self {
             inside,
             between,
-            bytes: any.3,
+            bytes: widest.bytes,
         })
     }
 }
@@ -122,6 +142,45 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    /// 2 MB on ranks that stand on so many hosts.
+    fn measured(ranks: usize, hosts: usize, small: f64, gradient: f64) -> Measured {
+        let names: Vec<String> = (0..ranks).map(|rank| (rank % hosts).to_string()).collect();
+        let trial = json!({"bytes": 2_000_000, "seconds": gradient, "copied": 1e9});
+        let seen = json!({"ranks": ranks, "hosts": hosts, "crowded": false, "latency": small,
+            "gradient": trial, "large": null});
+        let json = json!({"hosts": names, "cores": 4.0, "crowded": false, "gpus": false,
+            "allreduce": seen, "paces": []});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_network_is_what_a_sum_over_hosts_takes_beyond_one_on_each() {
+        let near = |a: Wire, b: Wire| {
+            assert!((a.latency / b.latency - 1.0).abs() < 1e-9, "{a:?} {b:?}");
+            assert!(
+                (a.bandwidth / b.bandwidth - 1.0).abs() < 1e-9,
+                "{a:?} {b:?}"
+            );
+        };
+        let (latency, bandwidth) = (1e-6, 8e9);
+        let inside = Wire { latency, bandwidth };
+        let (latency, bandwidth) = (5e-6, 2e9);
+        let network = Wire { latency, bandwidth };
+        let one = measured(4, 1, inside.small(4), inside.gradient(4, 2e6));
+        let both = |of: fn(Wire, usize) -> f64| of(inside, 4) + of(network, 2);
+        let two = measured(8, 2, both(Wire::small), both(|of, n| of.gradient(n, 2e6)));
+        let mut notes = Vec::new();
+        let mut sums = |all: &[(usize, &Measured)]| Sums::of(all, all, &mut notes).unwrap();
+        let found = sums(&[(4, &one), (8, &two)]);
+        near(found.inside, inside);
+        near(found.between.unwrap(), network);
+        assert!(sums(&[(4, &one)]).between.is_none());
+        assert!(notes.is_empty());
+        Sums::of(&[], &[(4, &one)], &mut notes).unwrap();
+        assert!(notes[0].contains("shared cores"));
+    }
 
     #[test]
     fn a_wire_is_found_again_from_its_times() {
