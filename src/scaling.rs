@@ -2,16 +2,19 @@
 //! prediction from what `doctor` measures, carried on to more ranks than there are.
 //!
 //! ```text
-//! study (what to run) ─ launch (mpirun: doctor, train) ─ measure (metrics.jsonl, trace) ─▶ points ─ table, picture
-//!                                     └ doctor's times ─ model ─▶ forecasts ──────────────────┘
+//! study (what to run) ─ rounds (mpirun: doctor, train) ─ measure (metrics.jsonl, trace) ─▶ points ─ table, picture
+//!                           └ doctor's times ─ wire, jitter ─ model ─▶ forecasts ────────────┘
 //! ```
 //! Nothing is timed here: `train` logs every step, and this reads it.
 
+mod bars;
 mod jitter;
 mod launch;
 mod measure;
 mod model;
 mod picture;
+mod points;
+mod rounds;
 mod study;
 mod synthetic;
 mod table;

@@ -28,6 +28,10 @@ impl Spread {
         let sd = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
         Self { mean, sd }
     }
+
+    pub fn upper(self) -> f64 {
+        self.mean + self.sd.unwrap_or(0.0)
+    }
 }
 
 /// One run.

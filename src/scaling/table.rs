@@ -2,54 +2,18 @@
 
 use std::{collections::BTreeSet, env, path::Path, process::Command};
 
-use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
     Mode,
     measure::{Reach, Spread, Timed},
-    model::{Forecast, Model, Place},
+    model::Model,
     picture,
+    points::{Point, Seen, Target, points, targets},
     study::{Job, Study},
 };
 use crate::{checkpoint::write_atomically, doctor::Measured};
-
-/// One mode on one number of ranks.
-#[derive(Debug, Serialize)]
-pub struct Point {
-    pub mode: Mode,
-    pub ranks: usize,
-    /// The most that a rank has in a step.
-    pub windows: usize,
-    pub global_batch: usize,
-    /// None beyond what was run.
-    pub measured: Option<Seen>,
-    /// On as many hosts of this kind as it takes.
-    pub predicted: Forecast,
-    /// On the hosts at hand, where these have fewer cores than ranks.
-    pub predicted_here: Option<Forecast>,
-    pub predicted_su_per_million: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Seen {
-    pub samples_per_s: Spread,
-    pub step_s: Spread,
-    /// Of a rank beside one of the first number of ranks, in the same round.
-    pub efficiency: Spread,
-    pub phases: Vec<(&'static str, f64)>,
-    pub su_per_million: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Target {
-    pub ranks: usize,
-    /// Of the seeds that reached it.
-    pub seconds: Option<Spread>,
-    pub su: Option<f64>,
-    pub seeds: Vec<Reach>,
-}
 
 pub struct Table {
     pub title: String,
@@ -69,60 +33,6 @@ impl Table {
         model: Model,
     ) -> Result<Self> {
         let args = study.args;
-        // Service units of a second.
-        let price = args
-            .su_rate
-            .zip(args.cpus_per_rank)
-            .map(|(rate, cpus)| rate * cpus / 3600.0);
-        let su = |ranks: usize, seconds: f64| price.map(|price| price * ranks as f64 * seconds);
-        let mut points = Vec::new();
-        for &mode in &args.modes {
-            let of_mode = || runs.iter().filter(move |(job, _)| job.mode == mode);
-            let (first, _) = of_mode().next().context("a mode without runs")?;
-            let beyond = std::iter::successors(Some(first.ranks), |ranks| Some(ranks * 2))
-                .take_while(|&ranks| ranks <= args.predict_to)
-                // A rank without a window helps nobody.
-                .filter(|&ranks| mode == Mode::Weak || ranks <= study.global_batch);
-            let counts: BTreeSet<usize> = args.ranks.iter().copied().chain(beyond).collect();
-            let alone: Vec<f64> = of_mode()
-                .next()
-                .into_iter()
-                .flat_map(|of| speeds(&of.1))
-                .collect();
-            for ranks in counts {
-                let job = first.on(ranks);
-                let measured = match of_mode().find(|(of, _)| of.ranks == ranks) {
-                    Some((_, timed)) => {
-                        let mut seen = seen(timed, &alone, ranks as f64 / first.ranks as f64)?;
-                        seen.su_per_million = su(ranks, 1e6 / seen.samples_per_s.mean);
-                        Some(seen)
-                    }
-                    None => None,
-                };
-                let predicted = model.forecast(&job, Place::Enough);
-                let crowded = measured.is_some() && ranks > model.here;
-                points.push(Point {
-                    mode,
-                    ranks,
-                    windows: job.windows,
-                    global_batch: job.global_batch,
-                    measured,
-                    predicted,
-                    predicted_here: crowded.then(|| model.forecast(&job, Place::Here)),
-                    predicted_su_per_million: su(ranks, 1e6 / predicted.samples_per_s),
-                });
-            }
-        }
-        let targets = targets.into_iter().map(|(ranks, seeds)| {
-            let reached: Vec<f64> = seeds.iter().filter_map(|of| of.seconds).collect();
-            let seconds = (!reached.is_empty()).then(|| Spread::of(&reached));
-            Target {
-                ranks,
-                seconds,
-                su: seconds.and_then(|of| su(ranks, of.mean)),
-                seeds,
-            }
-        });
         let whole = machine.last().context("the doctor measured nothing")?;
         let hosts: BTreeSet<&String> = whole.hosts.iter().collect();
         let title = format!(
@@ -145,17 +55,12 @@ impl Table {
             .as_ref()
             .map_or(String::new(), |of| format!(", {of}"));
         let subtitle = format!(
-            "{program}{commit_or_none}; {}; {} timed rounds of {} steps after {} of warm-up; the prediction begins where {} {} measured",
+            "{program}{commit_or_none}; {}; {} timed rounds of {} steps after {} of warm-up; the prediction starts from {}",
             cpu().unwrap_or_else(|| "unknown CPU".into()),
             args.repeats,
             args.steps,
             args.warmup,
-            args.ranks[0],
-            if args.ranks[0] == 1 {
-                "rank was"
-            } else {
-                "ranks were"
-            },
+            numbered(args.ranks[0]),
         );
         let rest = json!({
             "program": program, "commit": commit,
@@ -167,8 +72,8 @@ impl Table {
         Ok(Self {
             title,
             subtitle,
-            points,
-            targets: targets.collect(),
+            points: points(study, runs, &model)?,
+            targets: self::targets(study, targets),
             model,
             rest,
         })
@@ -244,7 +149,8 @@ impl Table {
             .iter()
             .any(|point| point.predicted_here.is_some())
         {
-            out += "* more ranks than cores: predicted as taking turns\n";
+            out +=
+                "* more ranks than cores: predicted as taking turns, which costs nothing there\n";
         }
         for target in &self.targets {
             let (all, reached) = (
@@ -260,8 +166,8 @@ impl Table {
                 .su
                 .map_or(String::new(), |su| format!(", {su:.2} SU"));
             out += &format!(
-                "target on {} ranks: {seconds}{su}, reached by {reached} of {all} seeds\n",
-                target.ranks
+                "target on {}: {seconds}{su}, reached by {reached} of {all} seeds\n",
+                numbered(target.ranks)
             );
         }
         for note in &self.model.notes {
@@ -328,28 +234,11 @@ impl Table {
     }
 }
 
-/// Of the rounds that were timed.
-fn speeds(runs: &[Timed]) -> Vec<f64> {
-    runs[1..].iter().map(|run| run.samples_per_s).collect()
-}
-
-/// `times` the ranks of the runs with which `alone` samples/s were seen, round by round.
-fn seen(runs: &[Timed], alone: &[f64], times: f64) -> Result<Seen> {
-    let speeds = speeds(runs);
-    ensure!(speeds.len() == alone.len(), "rounds are missing");
-    let efficiencies: Vec<f64> = speeds
-        .iter()
-        .zip(alone)
-        .map(|(own, alone)| own / (alone * times))
-        .collect();
-    let steps: Vec<f64> = runs[1..].iter().map(|run| run.step_s).collect();
-    Ok(Seen {
-        samples_per_s: Spread::of(&speeds),
-        step_s: Spread::of(&steps),
-        efficiency: Spread::of(&efficiencies),
-        phases: runs[0].phases.clone().context("round 0 has no trace")?,
-        su_per_million: None,
-    })
+pub fn numbered(ranks: usize) -> String {
+    match ranks {
+        1 => "1 rank".into(),
+        _ => format!("{ranks} ranks"),
+    }
 }
 
 /// Of the checkout that this program lies in, if it does.
@@ -370,29 +259,4 @@ fn cpu() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn efficiency_is_taken_round_by_round() {
-        let run = |samples_per_s, traced: bool| Timed {
-            samples_per_s,
-            step_s: 1.0,
-            phases: traced.then(Vec::new),
-        };
-        // The machine was twice as fast in the second round: that is no spread of the efficiency.
-        let runs = [run(1.0, true), run(150.0, false), run(300.0, false)];
-        let seen = seen(&runs, &[100.0, 200.0], 2.0).unwrap();
-        assert_eq!(
-            seen.efficiency,
-            Spread {
-                mean: 0.75,
-                sd: Some(0.0)
-            }
-        );
-        assert_eq!(seen.samples_per_s.mean, 225.0);
-    }
 }
