@@ -201,7 +201,7 @@ pub struct ScalingArgs {
     /// Bases of a random window [default: 2048]
     #[arg(long, conflicts_with = "data")]
     pub length: Option<usize>,
-    /// What stays the same from 1 to N ranks
+    /// What stays the same from 1 to N ranks; strong alone also times a few windows on the first number of ranks
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["weak", "strong"])]
     pub modes: Vec<Mode>,
     /// Windows of a step on each rank, for weak

@@ -182,5 +182,5 @@ fn a_run_that_fails_shows_its_last_lines() {
         err.contains("doctor-1: ls /no/such/place -np 1 doctor failed"),
         "{err}"
     );
-    assert!(err.contains("ends with\n    ls: "), "{err}");
+    assert!(err.contains("says\n    ls: "), "{err}");
 }

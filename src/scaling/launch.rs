@@ -19,7 +19,7 @@ use crate::{job::RESUMABLE, stop};
 
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed run's log that are shown.
-const SHOWN: usize = 12;
+const SHOWN: usize = 24;
 /// In the environment of a process that a launcher started.
 const LAUNCHED: [&str; 4] = [
     "OMPI_COMM_WORLD_RANK",
@@ -95,10 +95,20 @@ impl Launcher {
         }
         let text = fs::read(&log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-        let end = &lines[lines.len().saturating_sub(SHOWN)..];
+        // Launchers add rules, and pages after the line that tells.
+        let lines = || {
+            text.lines()
+                .filter(|line| line.contains(char::is_alphanumeric))
+        };
+        let mut told: Vec<&str> = lines()
+            .filter(|line| line.starts_with("FAIL") || line.contains("error:"))
+            .collect();
+        if told.is_empty() {
+            told = lines().collect();
+        }
+        let end = &told[told.len().saturating_sub(SHOWN)..];
         bail!(
-            "{name}: {} -np {ranks} {} failed ({status}); {} ends with\n    {}",
+            "{name}: {} -np {ranks} {} failed ({status}); {} says\n    {}",
             self.words.join(" "),
             arguments[0],
             log.display(),

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{comm::TransportChoice, device::DeviceChoice, doctor::Measured};
 
-/// Equal work that varies by more, others disturb: alone on its cores it was seen to vary by a few percent.
+/// Equal work that varies by more is disturbed.
 const UNQUIET: f64 = 0.2;
 
 /// Where the ranks of a forecast are.
