@@ -81,9 +81,11 @@ fn two_ranks_are_compared_with_one_and_a_study_goes_on() {
             speed > 0.0 && number(row, "samples_per_s_sd") >= 0.0,
             "{row:?}"
         );
-        // Windows of a step over its time, each a mean over rounds.
-        let ratio = speed * step / number(row, "global_batch");
-        assert!((0.9..2.0).contains(&ratio), "{row:?}");
+        // No less than the windows of a step, as the mean of 1 / x is no less than 1 / the mean.
+        assert!(
+            speed * step > 0.999 * number(row, "global_batch"),
+            "{row:?}"
+        );
         let names = row.keys().filter(|name| name.starts_with("share_"));
         let whole: f64 = names.map(|name| number(row, name)).sum();
         assert!((whole - 1.0).abs() < 1e-4, "{row:?}");
@@ -98,8 +100,10 @@ fn two_ranks_are_compared_with_one_and_a_study_goes_on() {
     let weak: Vec<_> = rows.iter().filter(|row| row["mode"] == "weak").collect();
     assert_eq!(weak.last().unwrap()["ranks"], "512");
     // The prediction begins where one rank was measured.
-    let first = number(weak[0], "predicted_samples_per_s") * number(weak[0], "step_s");
-    assert!((first / 2.0 - 1.0).abs() < 1e-3, "{:?}", weak[0]);
+    for row in measured.iter().filter(|row| row["ranks"] == "1") {
+        let ratio = number(row, "predicted_samples_per_s") / number(row, "samples_per_s");
+        assert!((ratio - 1.0).abs() < 1e-6, "{row:?}");
+    }
 
     let text = fs::read_to_string(run.path("scaling/scaling.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
