@@ -51,8 +51,12 @@ pub fn draw(table: &Table) -> String {
     let speeds = || {
         table.points.iter().flat_map(|point| {
             let here = point.predicted_here.map(|of| of.samples_per_s);
-            let own = point.measured.as_ref().map(|of| of.samples_per_s.mean);
-            [Some(point.predicted.samples_per_s), here, own]
+            let own = point.measured.as_ref().map(|of| of.samples_per_s);
+            let low = own
+                .and_then(|of| Some(of.mean - of.sd?))
+                .filter(|&low| low > 0.0);
+            let predicted = Some(point.predicted.samples_per_s);
+            [predicted, here, own.map(Spread::upper), low]
                 .into_iter()
                 .flatten()
         })
@@ -65,7 +69,7 @@ pub fn draw(table: &Table) -> String {
         top: 80.0,
         height: 280.0,
         x,
-        y: (0.7 * slowest, 1.6 * fastest),
+        y: (0.8 * slowest, 1.5 * fastest),
         log: true,
     };
     axes(
