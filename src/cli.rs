@@ -10,6 +10,7 @@ use crate::{
     evaluate::{BinLabel, BinScore},
     model::{Activation, Arch},
     plan::Settings,
+    scaling::{Mode, Wire},
 };
 
 /// Train, evaluate and apply models of transcription-factor binding on 1..N MPI ranks.
@@ -37,6 +38,9 @@ pub enum Command {
     Report(ReportArgs),
     /// Say in one screen what is wrong with a node or a cluster; under mpirun on as many ranks as it starts
     Doctor(DoctorArgs),
+    /// Time training on this machine or in this allocation
+    #[command(subcommand)]
+    Bench(Bench),
     /// List the models, or print one as a table of layers
     Models(ModelsArgs),
 }
@@ -172,6 +176,71 @@ pub struct DoctorArgs {
     pub arch: Arch,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
+    /// Also write the times measured to this file
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Bench {
+    /// Throughput, efficiency and cost from 1 to N ranks, beside a prediction; starts mpirun itself
+    Scaling(Box<ScalingArgs>),
+}
+
+#[derive(Args, Debug)]
+pub struct ScalingArgs {
+    /// Numbers of ranks, ascending; the first is what the others are compared with
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub ranks: Vec<usize>,
+    /// Folder for scaling.csv, scaling.json, scaling.svg and the runs; one that was interrupted goes on
+    #[arg(long)]
+    pub out: PathBuf,
+    /// HDF5 file of tfbind-prep [default: random windows, made here]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Bases of a random window [default: 2048]
+    #[arg(long, conflicts_with = "data")]
+    pub length: Option<usize>,
+    /// What stays the same from 1 to N ranks; strong alone also times a few windows on the first number of ranks
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["weak", "strong"])]
+    pub modes: Vec<Mode>,
+    /// Windows of a step on each rank, for weak
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Windows of a step on all ranks together, for strong and --target [default: --batch times the most ranks]
+    #[arg(long)]
+    pub global_batch: Option<usize>,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 30)]
+    pub steps: u64,
+    /// Steps before those
+    #[arg(long, default_value_t = 10)]
+    pub warmup: u64,
+    /// Rounds over all numbers of ranks, up and down in turn; one more before them finds the phases
+    #[arg(long, default_value_t = 3)]
+    pub repeats: u64,
+    /// What starts ranks, with its arguments but without -np [default: $MPIRUN, else mpirun]
+    #[arg(long)]
+    pub mpirun: Option<String>,
+    /// Also train until a metric of validation is as good as this, such as pr_auc=0.7, with a seed a repeat
+    #[arg(long, value_name = "METRIC=VALUE")]
+    pub target: Option<String>,
+    /// Service units that an hour of a CPU costs
+    #[arg(long, requires = "cpus_per_rank")]
+    pub su_rate: Option<f64>,
+    /// CPUs that the queue charges for a rank
+    #[arg(long, requires = "su_rate")]
+    pub cpus_per_rank: Option<f64>,
+    /// Carry the prediction on to so many ranks
+    #[arg(long, default_value_t = 512)]
+    pub predict_to: usize,
+    /// Between hosts, for the prediction: microseconds of a message and GB/s, such as 2,22 [default: as measured, or
+    /// where only one host was at hand as inside it]
+    #[arg(long, value_name = "US,GB/S")]
+    pub wire: Option<Wire>,
+    /// Settings of train, such as -- --arch cnn --device cuda
+    #[arg(last = true)]
+    pub train: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -8,9 +8,11 @@ mod gpu;
 mod input;
 mod launch;
 mod node;
-mod reduce;
+pub mod pace;
+pub mod reduce;
 
 use std::{
+    fs::File,
     io::Write,
     process::ExitCode,
     sync::mpsc::{self, RecvTimeoutError},
@@ -18,13 +20,35 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
-use serde::{Serialize, de::DeserializeOwned};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     cli::DoctorArgs,
     comm::{Comm, decide},
 };
+
+/// What --json holds: the times by which `bench scaling` predicts.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// Of every rank.
+    pub hosts: Vec<String>,
+    /// Cores' worth of time that the ranks of the scarcest host get together; 0 where it could not be seen.
+    pub cores: f64,
+    /// Whether ranks wait for cores.
+    pub crowded: bool,
+    pub gpus: bool,
+    /// None on one rank.
+    pub allreduce: Option<reduce::Seen>,
+    /// Of every rank.
+    pub paces: Vec<Result<pace::Pace, String>>,
+}
+
+impl Measured {
+    pub fn num_hosts(&self) -> usize {
+        alike(&self.hosts).len()
+    }
+}
 
 /// A probe that takes longer (a dead file server, a driver that hangs) is left alone and reported.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
@@ -42,7 +66,8 @@ pub fn doctor(comm: &dyn Comm, args: DoctorArgs) -> Result<ExitCode> {
     screen.show(cores::placement(&nodes));
 
     comm.note("the facts about GPUs and libtorch", 0);
-    let computes = gather(comm, &gpu::probe(comm, args.device))?;
+    let own = gpu::probe(comm, args.device);
+    let computes = gather(comm, &own)?;
     screen.show(gpu::judge(&computes, &hosts, args.device));
 
     screen.show(cores::beside_gpus(&nodes, |rank| computes[rank].on_gpu()));
@@ -65,7 +90,12 @@ pub fn doctor(comm: &dyn Comm, args: DoctorArgs) -> Result<ExitCode> {
     screen.show(line);
     let sizes = sizes.share(comm);
     comm.note("the trial allreduce", 0);
-    screen.show(reduce::check(comm, &nodes, sizes.reduced, args.arch)?);
+    let (lines, allreduce) = reduce::check(comm, &nodes, sizes.reduced, args.arch)?;
+    screen.show(lines);
+    comm.note("equal work on all ranks", 0);
+    let paces = gather(comm, &pace::probe(comm, own.works_on()))?;
+    let crowded = cores::oversubscribed(&nodes);
+    screen.show(pace::judge(&paces, &hosts, crowded));
 
     comm.note("the wall clocks", 0);
     comm.barrier();
@@ -76,6 +106,22 @@ pub fn doctor(comm: &dyn Comm, args: DoctorArgs) -> Result<ExitCode> {
     screen.show(files::check(comm, &args.run, sizes.checkpoint, &hosts)?);
     screen.show(node::memory(&nodes));
     screen.end();
+    if let Some(path) = args.json.filter(|_| comm.rank() == 0) {
+        let of_hosts = node::by_host(&nodes).into_iter();
+        let cores = of_hosts.map(|(_, ranks)| cores::granted(&nodes, &ranks));
+        let measured = Measured {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            cores: cores.fold(f64::INFINITY, f64::min),
+            crowded,
+            gpus,
+            allreduce,
+            paces,
+        };
+        let written = File::create(&path).map_err(anyhow::Error::from);
+        written
+            .and_then(|file| Ok(serde_json::to_writer_pretty(file, &measured)?))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     let failed = decide(comm, || screen.counts[2] > 0);
     Ok(ExitCode::from(u8::from(failed)))
 }

@@ -35,6 +35,7 @@ pub mod predict;
 pub mod report;
 pub mod resume;
 pub mod sampler;
+pub mod scaling;
 pub mod step;
 pub mod stop;
 pub mod timeline;

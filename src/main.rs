@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
-    cli::{Cli, Command, ModelsArgs},
+    cli::{Bench, Cli, Command, ModelsArgs},
     doctor, evaluate,
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options},
-    predict, report, stop, train, verify,
+    predict, report, scaling, stop, train, verify,
 };
 
 fn main() -> ExitCode {
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
+        Command::Bench(Bench::Scaling(args)) => {
+            stop::listen().and_then(|()| scaling::scaling(&args, cli.stall_timeout))
+        }
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
             Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),

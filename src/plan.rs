@@ -50,6 +50,11 @@ impl Metric {
             (None, _) => false,
         }
     }
+
+    /// Whether `value` is as good as `target`.
+    pub fn reaches(self, value: Option<f64>, target: f64) -> bool {
+        value.is_some() && !self.better(Some(target), value)
+    }
 }
 
 /// Every field has a flag and a key of the same name in the TOML file; a field without a value is decided when the
@@ -131,6 +136,8 @@ settings! {
     metric: Metric,
     /// Evaluations without a better metric before stopping
     patience: u64,
+    /// Stop when an evaluation finds --metric as good as this
+    target: f64,
     /// Steps between two evaluations [default: once an epoch]
     eval_every: u64,
     /// Windows of a batch in evaluation: Keras' dice depends on it [default: 64]
@@ -383,7 +390,13 @@ impl Plan {
             ),
             (
                 "best by",
-                format!("{}, patience {patience}", self.metric.name()),
+                match set.target {
+                    Some(target) => format!(
+                        "{}, patience {patience}, target {target}",
+                        self.metric.name()
+                    ),
+                    None => format!("{}, patience {patience}", self.metric.name()),
+                },
             ),
             ("seed", self.seed.to_string()),
         ];
@@ -395,7 +408,7 @@ impl Plan {
 }
 
 /// The name of a choice as it is typed.
-fn word(choice: impl ValueEnum) -> String {
+pub fn word(choice: impl ValueEnum) -> String {
     choice
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_string())

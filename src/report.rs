@@ -125,7 +125,7 @@ impl<'a> Log<'a> {
         let communicating = timeline.seconds(Phase::Wait) + timeline.seconds(Phase::Transfer);
         let mut value = json!({
             "event": "step", "step": progress.step, "epoch": epoch + 1, "loss": finite(loss), "lr": line.rate,
-            "samples_per_s": per_second, "data_wait_s": timeline.seconds(Phase::Data),
+            "samples": line.samples, "samples_per_s": per_second, "data_wait_s": timeline.seconds(Phase::Data),
             "communication_s": communicating, "seconds": progress.training_seconds,
         });
         if line.skipped {

@@ -48,10 +48,9 @@ pub fn resume(
         if then.plan.metric.is_some_and(|metric| metric != plan.metric) {
             (progress.best, progress.waited) = (None, 0);
         }
-        progress.finished = plan
-            .settings
-            .patience
-            .is_some_and(|patience| progress.waited >= patience);
+        let (patience, target) = (plan.settings.patience, plan.settings.target);
+        progress.finished = patience.is_some_and(|patience| progress.waited >= patience)
+            || target.is_some_and(|target| plan.metric.reaches(progress.best, target));
         Ok(serde_json::to_string(&progress)?)
     })?;
     Ok(serde_json::from_str(&text)?)

@@ -37,7 +37,8 @@ pub enum Phase {
     Rest,
 }
 
-const PHASES: [(Phase, &str); 10] = [
+/// With their names in tables and traces.
+pub const PHASES: [(Phase, &str); 10] = [
     (Phase::Data, "data"),
     (Phase::Input, "input"),
     (Phase::Forward, "forward"),

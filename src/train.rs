@@ -239,8 +239,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                             (value, progress.step, 0);
                     }
                     progress.finished = decide(comm, || {
-                        let patience = plan.settings.patience;
+                        let (patience, target) = (plan.settings.patience, plan.settings.target);
                         patience.is_some_and(|patience| progress.waited >= patience)
+                            || target.is_some_and(|target| plan.metric.reaches(value, target))
                     });
                     progress.due = false;
                     progress.training_seconds = seconds();

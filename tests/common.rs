@@ -6,10 +6,12 @@ use std::{
     process::{Command, Output},
 };
 
-use half::f16;
 use tempfile::TempDir;
-use tfbind_mpi::{checkpoint::Checkpoint, sampler::SplitMix};
-use tfbind_prep::schema::{Contig, DataWriter, Header, Locus, Task, Window};
+use tfbind_mpi::{
+    checkpoint::Checkpoint,
+    scaling::{random_header, random_window},
+};
+use tfbind_prep::schema::{DataWriter, Window};
 
 pub const LENGTH: usize = 64;
 
@@ -102,27 +104,11 @@ impl Run {
     /// training window.
     pub fn write_data(&self, train: usize, spoil: impl Fn(usize, &mut Window)) -> PathBuf {
         let path = self.path("data.h5");
-        let header = Header {
-            task: Task::PerBase,
-            length: LENGTH,
-            margin: 0,
-            genome: "test".into(),
-            contigs: vec![Contig {
-                name: "chrT".into(),
-                size: 1 << 20,
-            }],
-            tracks: vec!["dnase".into()],
-            targets: vec!["ctcf".into()],
-            normalise: "none".into(),
-            missing: "zero".into(),
-            recipe: String::new(),
-            recipe_hash: "0".into(),
-        };
-        let mut writer = DataWriter::create(&path, &header, true).unwrap();
+        let mut writer = DataWriter::create(&path, &random_header(LENGTH), true).unwrap();
         let mut start = 0;
         for (split, windows) in [("train", train), ("valid", 10), ("test", 13)] {
             for row in 0..windows {
-                let mut window = window(start);
+                let mut window = random_window(start, LENGTH);
                 start += LENGTH as i64;
                 if split == "train" {
                     spoil(row, &mut window);
@@ -190,29 +176,6 @@ impl Run {
 
     pub fn last(&self, run: &str) -> Checkpoint {
         Checkpoint::read(&self.path(run).join("last.safetensors")).unwrap()
-    }
-}
-
-fn window(start: i64) -> Window {
-    let mut random = SplitMix::keyed(&[start as u64]);
-    let mut seq: Vec<u8> = (0..LENGTH).map(|_| random.below(4) as u8).collect();
-    let site = random.below(LENGTH as u64 - 6) as usize;
-    seq[site..site + 6].copy_from_slice(&[1, 0, 1, 2, 3, 2]);
-    let mut label = vec![0i8; LENGTH];
-    label[site..site + 6].fill(1);
-    label[random.below(LENGTH as u64) as usize] = -1;
-    let signal = (0..LENGTH)
-        .map(|_| f16::from_f32(random.below(100) as f32 / 50.0))
-        .collect();
-    Window {
-        seq,
-        signal,
-        label,
-        locus: Locus {
-            contig: 0,
-            start,
-            strand: 1,
-        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::common::Run;
 
-const CHECKS: [&str; 11] = [
+const CHECKS: [&str; 12] = [
     "mpi",
     "cores",
     "device",
@@ -14,6 +14,7 @@ const CHECKS: [&str; 11] = [
     "data",
     "reading",
     "allreduce",
+    "pace",
     "clock",
     "folder",
 ];

@@ -11,5 +11,6 @@ mod models;
 mod nccl;
 mod ranks;
 mod resume;
+mod scaling;
 mod stop;
 mod verify;

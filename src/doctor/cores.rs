@@ -17,11 +17,16 @@ fn usable(nodes: &[Node], ranks: &[usize]) -> Vec<usize> {
     cores
 }
 
+/// Cores' worth of time that the ranks of a host get together; 0 where it could not be seen.
+pub fn granted(nodes: &[Node], ranks: &[usize]) -> f64 {
+    let granted = nodes[ranks[0]].quota.unwrap_or(f64::INFINITY);
+    (usable(nodes, ranks).len() as f64).min(granted)
+}
+
 /// Whether ranks wait for cores, so that times say little.
 pub fn oversubscribed(nodes: &[Node]) -> bool {
     by_host(nodes).iter().any(|(_, ranks)| {
-        let granted = nodes[ranks[0]].quota.unwrap_or(f64::INFINITY);
-        let cores = (usable(nodes, ranks).len() as f64).min(granted);
+        let cores = granted(nodes, ranks);
         cores > 0.0 && ranks.len() as f64 > cores
     })
 }

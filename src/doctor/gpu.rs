@@ -37,6 +37,13 @@ impl Compute {
     pub fn on_gpu(&self) -> bool {
         matches!(self.device, Ok(Some(_)))
     }
+
+    /// Where this rank computes, if its first kernel did.
+    pub fn works_on(&self) -> Option<Device> {
+        let index = self.device.as_ref().ok()?;
+        let ran = self.kernel.is_ok();
+        ran.then(|| index.map_or(Device::Cpu, Device::Cuda))
+    }
 }
 
 pub fn probe(comm: &dyn Comm, choice: DeviceChoice) -> Compute {

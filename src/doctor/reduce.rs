@@ -29,15 +29,22 @@ const SLOW_WIRE: f64 = 1e9;
 
 /// Of one rank: seconds of a sum, and bytes/s of a copy of the same size while all ranks copy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Trial {
-    bytes: usize,
-    seconds: f64,
+pub struct Trial {
+    pub bytes: usize,
+    pub seconds: f64,
     copied: f64,
 }
 
-pub fn check(comm: &dyn Comm, nodes: &[Node], reduced: usize, arch: Arch) -> Result<Vec<Line>> {
+/// On rank 0 also what was measured, where there is more than one rank.
+pub(super) fn check(
+    comm: &dyn Comm,
+    nodes: &[Node],
+    reduced: usize,
+    arch: Arch,
+) -> Result<(Vec<Line>, Option<Seen>)> {
     if comm.size() == 1 {
-        return Ok(vec![Line::ok("allreduce", "one rank: nothing to reduce")]);
+        let line = Line::ok("allreduce", "one rank: nothing to reduce");
+        return Ok((vec![line], None));
     }
     let crowded = decide(comm, || oversubscribed(nodes));
     // Enough for all ranks of the scarcest host, with as much to spare.
@@ -53,9 +60,6 @@ pub fn check(comm: &dyn Comm, nodes: &[Node], reduced: usize, arch: Arch) -> Res
     let gradient = trial(comm, reduced);
     let large = roomy.then(|| trial(comm, LARGE));
     let all: Vec<(Trial, Trial, Option<Trial>)> = gather(comm, &(latency, gradient, large))?;
-    if all.is_empty() {
-        return Ok(Vec::new());
-    }
     // The last rank to be done, and the slowest to copy.
     let worst = |trials: Vec<Trial>| {
         trials.into_iter().reduce(|a, b| Trial {
@@ -68,7 +72,7 @@ pub fn check(comm: &dyn Comm, nodes: &[Node], reduced: usize, arch: Arch) -> Res
         worst(all.iter().map(|of| of.0).collect()),
         worst(all.iter().map(|of| of.1).collect()),
     ) else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
     let seen = Seen {
         ranks: comm.size(),
@@ -78,7 +82,7 @@ pub fn check(comm: &dyn Comm, nodes: &[Node], reduced: usize, arch: Arch) -> Res
         gradient,
         large: worst(all.iter().filter_map(|of| of.2).collect()),
     };
-    Ok(seen.judge(arch.name()))
+    Ok((seen.judge(arch.name()), Some(seen)))
 }
 
 /// The median of several sums, and the rate of copies of the same size.
@@ -114,12 +118,15 @@ fn trial(comm: &dyn Comm, bytes: usize) -> Trial {
     }
 }
 
-struct Seen {
+/// Seconds of sums over the ranks, as the last rank to be done sees them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seen {
     ranks: usize,
     hosts: usize,
     crowded: bool,
-    latency: f64,
-    gradient: Trial,
+    /// Of four bytes.
+    pub latency: f64,
+    pub gradient: Trial,
     large: Option<Trial>,
 }
 

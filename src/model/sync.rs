@@ -7,7 +7,10 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::graph::{BN_EPS, BN_MOMENTUM, Graph, Op};
+use super::{
+    BatchNorm,
+    graph::{BN_EPS, BN_MOMENTUM, Graph, Op},
+};
 
 /// Adds up a tensor of doubles over the ranks, in place.
 pub type SumOverRanks<'a> = &'a dyn Fn(&mut Tensor);
@@ -31,6 +34,16 @@ struct Cut {
 }
 
 impl Graph {
+    /// Sums over the ranks that a micro-batch makes for its statistics, forward and backward.
+    pub fn sums(&self) -> usize {
+        let norms = self.layers().iter();
+        let norms = norms.filter(|layer| matches!(layer.op, Op::BatchNorm { .. }));
+        match self.batch_norm() {
+            BatchNorm::Sync => 2 * norms.count(),
+            _ => 0,
+        }
+    }
+
     /// As forward, `loss` of the logits and backward, with the statistics of all ranks; every rank must call it, with
     /// or without rows. x [B, C, L] -> what `loss` returned.
     pub fn synced_gradients(

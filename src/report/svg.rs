@@ -15,6 +15,8 @@ const GREY: &str = "#777";
 pub struct Svg {
     body: String,
     height: f64,
+    /// Pixels on the right of the panels.
+    right: f64,
 }
 
 /// A strip of the picture with its own scales.
@@ -27,7 +29,7 @@ pub struct Panel {
 }
 
 impl Panel {
-    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    fn place(&self, right: f64, (x, y): (f64, f64)) -> (f64, f64) {
         let along = |value: f64, (low, high): (f64, f64)| {
             (value - low) / (high - low).max(f64::MIN_POSITIVE)
         };
@@ -38,7 +40,7 @@ impl Panel {
             ),
             false => along(y, self.y),
         };
-        let across = LEFT + along(x, self.x) * (WIDTH - LEFT - RIGHT);
+        let across = LEFT + along(x, self.x) * (WIDTH - LEFT - right);
         (across, self.top + self.height * (1.0 - up.clamp(0.0, 1.0)))
     }
 }
@@ -48,7 +50,13 @@ impl Svg {
         Self {
             body: String::new(),
             height,
+            right: RIGHT,
         }
+    }
+
+    /// Leaves room for words on the right of all panels that follow.
+    pub fn keep_right(&mut self, pixels: f64) {
+        self.right = pixels;
     }
 
     pub fn finish(self) -> String {
@@ -67,14 +75,33 @@ impl Svg {
         );
     }
 
-    /// Frame, title, and the numbers at the ends of the upright axis.
-    pub fn frame(&mut self, panel: &Panel, title: &str) {
-        let (width, height, top) = (WIDTH - LEFT - RIGHT, panel.height, panel.top);
+    /// Words at a point of a panel, so many pixels to the right and down.
+    pub fn text_at(
+        &mut self,
+        panel: &Panel,
+        point: (f64, f64),
+        (right, down): (f64, f64),
+        colour: &str,
+        text: &str,
+    ) {
+        let (x, y) = panel.place(self.right, point);
+        self.text(x + right, y + down, "start", colour, text);
+    }
+
+    /// Frame and title.
+    pub fn outline(&mut self, panel: &Panel, title: &str) {
+        let (width, height, top) = (WIDTH - LEFT - self.right, panel.height, panel.top);
         let _ = writeln!(
             self.body,
             "<rect x=\"{LEFT}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"#ccc\"/>"
         );
         self.text(LEFT, top - 5.0, "start", "black", title);
+    }
+
+    /// Frame, title, and the numbers at the ends of the upright axis.
+    pub fn frame(&mut self, panel: &Panel, title: &str) {
+        self.outline(panel, title);
+        let (height, top) = (panel.height, panel.top);
         self.text(LEFT - 5.0, top + 11.0, "end", GREY, &short(panel.y.1));
         self.text(LEFT - 5.0, top + height, "end", GREY, &short(panel.y.0));
     }
@@ -84,7 +111,23 @@ impl Svg {
         let y = panel.top + panel.height + 15.0;
         self.text(LEFT, y, "start", GREY, ends.0);
         self.text((WIDTH + LEFT) / 2.0, y, "middle", GREY, name);
-        self.text(WIDTH - RIGHT, y, "end", GREY, ends.1);
+        self.text(WIDTH - self.right, y, "end", GREY, ends.1);
+    }
+
+    /// A line of the grid, and its number on the left.
+    pub fn level(&mut self, panel: &Panel, y: f64, name: &str) {
+        let ends = [panel.x.0, panel.x.1].map(|x| (x, y));
+        self.line(panel, ends, "#e4e4e4", 1.0);
+        let (_, y) = panel.place(self.right, ends[0]);
+        self.text(LEFT - 6.0, y + 4.0, "end", GREY, name);
+    }
+
+    /// The same upright, with its number below.
+    pub fn tick(&mut self, panel: &Panel, x: f64, name: &str) {
+        let ends = [panel.y.0, panel.y.1].map(|y| (x, y));
+        self.line(panel, ends, "#e4e4e4", 1.0);
+        let (x, y) = panel.place(self.right, ends[0]);
+        self.text(x, y + 15.0, "middle", GREY, name);
     }
 
     pub fn line(
@@ -94,10 +137,92 @@ impl Svg {
         colour: &str,
         width: f64,
     ) {
-        let path = self::path(points.into_iter().map(|point| panel.place(point)));
+        self.dashes(panel, points, colour, width, "");
+    }
+
+    /// A line of dashes and gaps of so many pixels.
+    pub fn dashes(
+        &mut self,
+        panel: &Panel,
+        points: impl IntoIterator<Item = (f64, f64)>,
+        colour: &str,
+        width: f64,
+        dashes: &str,
+    ) {
+        let path = self::path(
+            points
+                .into_iter()
+                .map(|point| panel.place(self.right, point)),
+        );
+        self.stroke(&path, colour, width, dashes);
+    }
+
+    fn stroke(&mut self, path: &str, colour: &str, width: f64, dashes: &str) {
+        let dashes = match dashes {
+            "" => String::new(),
+            _ => format!(" stroke-dasharray=\"{dashes}\""),
+        };
         let _ = writeln!(
             self.body,
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"
+            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dashes}/>"
+        );
+    }
+
+    pub fn dot(&mut self, panel: &Panel, point: (f64, f64), colour: &str) {
+        let (x, y) = panel.place(self.right, point);
+        let _ = writeln!(
+            self.body,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\" stroke=\"white\"/>"
+        );
+    }
+
+    /// An error bar.
+    pub fn whisker(&mut self, panel: &Panel, x: f64, (low, high): (f64, f64), colour: &str) {
+        let (x, bottom) = panel.place(self.right, (x, low));
+        let (_, top) = panel.place(self.right, (panel.x.0, high));
+        let (left, right) = (x - 4.0, x + 4.0);
+        let path = format!(
+            "M{left:.1} {top:.1}H{right:.1}M{x:.1} {top:.1}V{bottom:.1}M{left:.1} {bottom:.1}H{right:.1}"
+        );
+        self.stroke(&path, colour, 1.2, "");
+    }
+
+    /// A level bar along the panel's x, at so many pixels from the top and so many high.
+    pub fn bar(
+        &mut self,
+        panel: &Panel,
+        (from, to): (f64, f64),
+        (top, height): (f64, f64),
+        colour: &str,
+    ) {
+        let ((left, _), (end, _)) = (
+            panel.place(self.right, (from, 0.0)),
+            panel.place(self.right, (to, 0.0)),
+        );
+        self.fill((left, top), (end - left, height), colour);
+    }
+
+    /// For a legend.
+    pub fn square(&mut self, at: (f64, f64), colour: &str) {
+        self.fill(at, (11.0, 11.0), colour);
+    }
+
+    /// For a legend: a short line from here.
+    pub fn sample(&mut self, (x, y): (f64, f64), dashes: &str, dotted: bool, colour: &str) {
+        self.stroke(&format!("M{x:.1} {y:.1}h28"), colour, 1.5, dashes);
+        if dotted {
+            let x = x + 14.0;
+            let _ = writeln!(
+                self.body,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>"
+            );
+        }
+    }
+
+    fn fill(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: &str) {
+        let _ = writeln!(
+            self.body,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
         );
     }
 
@@ -107,12 +232,13 @@ impl Svg {
             return;
         };
         let ends = ((first.0, panel.y.0), (last.0, panel.y.0));
-        let pixel = |point: &(f64, f64)| panel.place(*point).0.round();
+        let right = self.right;
+        let pixel = |point: &(f64, f64)| panel.place(right, *point).0.round();
         let highest = points
             .chunk_by(|a, b| pixel(a) == pixel(b))
             .filter_map(|same| same.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)));
         let around = std::iter::once(ends.0).chain(highest).chain([ends.1]);
-        let path = self::path(around.map(|point| panel.place(point)));
+        let path = self::path(around.map(|point| panel.place(right, point)));
         let _ = writeln!(
             self.body,
             "<path d=\"{path}Z\" fill=\"{colour}\" stroke=\"none\"/>"
@@ -121,13 +247,12 @@ impl Svg {
 
     /// A box over the full height of the panel.
     pub fn span(&mut self, panel: &Panel, from: f64, to: f64, colour: &str) {
-        let ((left, _), (right, _)) = (panel.place((from, 0.0)), panel.place((to, 0.0)));
-        let _ = writeln!(
-            self.body,
-            "<rect x=\"{left:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\" fill=\"{colour}\"/>",
-            panel.top,
-            (right - left).max(1.0),
-            panel.height
+        let at = |x| panel.place(self.right, (x, 0.0)).0;
+        let (left, right) = (at(from), at(to));
+        self.fill(
+            (left, panel.top),
+            ((right - left).max(1.0), panel.height),
+            colour,
         );
     }
 }
