@@ -346,7 +346,7 @@ impl<T: Element> Conv<'_, T> {
         mut sums: TileSums<L, R, VECTORS>,
     ) -> TileSums<L, R, VECTORS> {
         // `at` may be before the row, in its zeros.
-        let mut row = x.at.wrapping_offset(at as isize) as *const T;
+        let mut row = x.at.wrapping_add(at) as *const T;
         for _ in 0..self.packed.inputs {
             for tap in 0..taps {
                 let x: [L::V; VECTORS] = std::array::from_fn(|v| L::load(row.add(tap + v * L::N)));
