@@ -1,9 +1,11 @@
 //! The CPU engine for stacks of convolution, ReLU, batch norm, pooling and concatenation: forward and backward written
 //! out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
 //!
-//! Stages of a step: convolution with bias and ReLU, at once the moments of what it wrote · normalisation · pooling ·
-//! ... · loss · and back: norm and ReLU, weights and input of a window while its rows are in the cache, and at once the
-//! sums that the norm below needs. Weights, gradients and running statistics are those of the flat tensors.
+//! A channel is two rows, its even and its odd places (`phases`), which saves a fifth of a convolution's products. Stages of
+//! a step: convolution with bias and ReLU, at once the moments of each block it wrote; the norm is applied by whoever reads
+//! (`input`) · pooling · ... · loss · and back: norm and ReLU, the input of a window while its rows are in the cache, with
+//! the sums that the norm below needs, then weights of a few windows at once. Weights, gradients and running statistics are
+//! those of the flat tensors.
 
 // SAFETY of the whole room: kernels read and write rows of an `Arena`, whose sizes a `Program` fixed before.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
