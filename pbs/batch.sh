@@ -12,7 +12,9 @@ fact() { sed -n "s/^[[:space:]]*$1 = //p" <<<"$job_facts"; }
 # What is known of a job, in the words of `qstat -f`. Slurm without its qstat tells the state alone.
 facts_of() {
     if command -v qstat >/dev/null; then
-        timeout 30 qstat -f "$1" 2>/dev/null || true
+        # Of a long value qstat puts the rest on lines of their own.
+        { timeout 30 qstat -f "$1" 2>/dev/null || true; } |
+            awk '/ = / { print text; text = $0; next } { sub(/^[ \t]+/, ""); text = text $0 } END { print text }'
     elif command -v squeue >/dev/null; then
         squeue --noheader --jobs "$1" --format ' job_state = %t' 2>/dev/null || true
     fi
