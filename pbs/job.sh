@@ -73,7 +73,7 @@ load_site() {
     # Site files are read as a user's shell would: module functions fail under set -eu.
     set +eu
     # shellcheck source=/dev/null
-    . "modules/$SITE" || exit 2
+    TFBIND_JOB=1 . "modules/$SITE" || exit 2
     set -eu
     cd "$from"
     # Of a checkout, or of make install.
