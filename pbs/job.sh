@@ -76,8 +76,10 @@ load_site() {
     TFBIND_JOB=1 . "modules/$SITE" || exit 2
     set -eu
     cd "$from"
-    # Of a checkout, or of make install.
-    PATH=$home/target/release:$home/../../bin:$PATH
+    local folder
+    for folder in "$home/../../bin" "$home/target/release"; do # of make install, of a checkout
+        [ ! -x "$folder/tfbind-mpi" ] || PATH=$(realpath "$folder"):$PATH
+    done
     LD_LIBRARY_PATH=${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export PATH LD_LIBRARY_PATH
     command -v tfbind-mpi >/dev/null || fail "no tfbind-mpi in $home/target/release or on PATH: make build, or make install"
