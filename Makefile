@@ -55,9 +55,9 @@ test:
 
 # What was there of an earlier install is replaced. A libtorch of this checkout goes along, by hard links where it can;
 # any other is left where it lies.
-install: build
-	@. modules/$(SITE)
-	[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+install: $(if $(PREFIX),build)
+	@[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+	. modules/$(SITE)
 	prefix=$$(realpath -m "$(PREFIX)")
 	home=$$prefix/lib/tfbind-mpi
 	version=$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
