@@ -34,6 +34,9 @@ begin() {
     on_each_host=(mpirun -np "${#hosts[@]}" --map-by ppr:1:node --bind-to none "${where[@]}")
     # After SIGTERM Open MPI gives ranks one second, too few for a large step and a checkpoint.
     export OMPI_MCA_odls_base_sigkill_timeout=20 PRTE_MCA_odls_base_sigkill_timeout=20
+    # mpirun waits for ever for a host that is cut off while it has something to tell it, such as that the job ends. Its
+    # keepalive finds the host out before: 30 + 3 x 10 s of silence here, 480 s by default.
+    export OMPI_MCA_oob_tcp_keepalive_time=30 OMPI_MCA_oob_tcp_keepalive_intvl=10 OMPI_MCA_oob_tcp_keepalive_probes=3
     trap 'on_signal USR1' USR1
     trap 'on_signal TERM' TERM
     trap clean_up EXIT
