@@ -205,16 +205,18 @@ fn several(hosts: &[String]) -> bool {
     hosts.iter().collect::<BTreeSet<_>>().len() > 2
 }
 
-/// How long to leave the end of the job to the launcher: where a silent rank is on another host.
+/// How long to leave the end of the job to the launcher: where all ranks of another host are silent.
 fn patience(
     missing: &BTreeSet<usize>,
     alive: &BTreeSet<usize>,
     own: &str,
     hosts: &[String],
 ) -> Duration {
+    let silent = |host: &str| (0..hosts.len()).all(|of| hosts[of] != host || !alive.contains(&of));
     let cut_off = missing
         .iter()
-        .any(|of| !alive.contains(of) && hosts[*of] != own);
+        .map(|&of| &hosts[of])
+        .any(|host| host != own && silent(host));
     if cut_off {
         LAUNCHER_FINDS_OUT
     } else {
