@@ -1,7 +1,7 @@
 # What the batch system says of this job, in variables of one name whichever system it is; sourced by job.sh.
 # Genuine OpenPBS sets PBS_JOBID, PBS_NODEFILE, PBS_QUEUE, PBS_O_*; Gadi adds PBS_NGPUS, PBS_NCPUS, PBS_JOBFS; Slurm has
 # its own. What no variable says is asked of qstat, then seen on this host.
-# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # the parts of job.sh share its variables
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # job.sh and its parts share variables
 
 # What the job asked for, as `qstat -f` tells it: requested ngpus. Empty where it tells nothing.
 requested() { sed -n "s/^[[:space:]]*Resource_List\.$1 = //p" <<<"$job_facts"; }
@@ -11,7 +11,7 @@ fact() { sed -n "s/^[[:space:]]*$1 = //p" <<<"$job_facts"; }
 
 ask_qstat() {
     job_facts=
-    ! command -v qstat >/dev/null || job_facts=$(qstat -f "$job_id" 2>/dev/null) || job_facts=
+    ! command -v qstat >/dev/null || job_facts=$(timeout 30 qstat -f "$job_id" 2>/dev/null) || job_facts=
 }
 
 # Seconds of [[[days-]hours:]minutes:]seconds; Slurm writes days so.
@@ -27,7 +27,7 @@ seconds_of() {
 
 is_count() { [[ $1 =~ ^[0-9]+$ ]]; }
 
-# job_id, queue, hosts, nodefile, jobfs, wall_seconds.
+# job_id, array_index, queue, hosts, nodefile, jobfs, wall_seconds.
 find_job() {
     job_id=${PBS_JOBID:-${SLURM_JOB_ID:-}}
     [ -n "$job_id" ] || fail "neither PBS_JOBID nor SLURM_JOB_ID is set: this is a job file, give it to qsub or sbatch"
@@ -46,6 +46,7 @@ find_job() {
     # Gadi routes a job of queue gpuvolta to gpuvolta-exec.
     queue=${PBS_O_QUEUE:-${PBS_QUEUE:-${SLURM_JOB_PARTITION:-}}}
     queue=${queue%-exec}
+    array_index=${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-${SLURM_ARRAY_TASK_ID:-}}}
     # A disk of each host that is emptied when the job ends.
     jobfs=${PBS_JOBFS:-${SLURM_TMPDIR:-${TMPDIR:-}}}
     local limit=${PBS_WALLTIME:-$(requested walltime)}
@@ -73,10 +74,11 @@ find_share() {
     is_count "$gpus" || fail "PBS_NGPUS=$gpus is no number"
 }
 
-# ranks, and how mpirun lays them on hosts and cores: one rank a GPU, or one a core, or RANKS.
+# ranks, and how mpirun lays them on hosts and cores: one rank a GPU, or one a core, or RANKS, or the number given.
 find_ranks() {
     find_share
     local count=${#hosts[@]}
+    [ $# -eq 0 ] || local RANKS=$1
     # Cores of a host: those asked for, at most those that this shell may use.
     local cores=$((cpus / count)) usable
     usable=$(nproc)
@@ -137,6 +139,7 @@ submit_again() {
     # One -l for all: Slurm's qsub heeds only the last one.
     [ ${#asked[@]} -eq 0 ] || options+=(-l "$(IFS=,; echo "${asked[*]}")")
     [ -z "$queue" ] || options+=(-q "$queue")
-    write_settings >"$RUN/job/settings"
-    qsub "${options[@]}" -v "TFBIND_HOME=$home,TFBIND_SETTINGS=$RUN/job/settings" "$home/pbs/$job_file"
+    # Of an array this index alone; PBS takes no range of one.
+    [ -z "$array_index" ] || options+=(-J "$array_index-$((array_index + 1)):2")
+    qsub "${options[@]}" -v "$(hand_on "$run")" "$home/$job_file"
 }

@@ -1,12 +1,12 @@
 # One page on what a job did: RUN/job/report.txt, and the same at the end of the job's output. RUN/job/jobs.tsv holds a
 # line for each job of the run.
-# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # the parts of job.sh share its variables
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # job.sh and its parts share variables
 
 # Seconds between two samples of the GPUs of the first host; all hosts of a job wait for each other, and are alike.
 gpu_sample_seconds=10
 
 start_gpu_samples() {
-    gpu_samples=$RUN/job/gpu-busy.txt gpu_sampler=''
+    gpu_samples=$run/job/gpu-busy.txt gpu_sampler=''
     rm -f "$gpu_samples"
     if [ "$gpus" -eq 0 ] || ! command -v nvidia-smi >/dev/null; then return; fi
     nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits -l "$gpu_sample_seconds" >"$gpu_samples" 2>&1 &
@@ -19,8 +19,8 @@ stop_gpu_samples() {
 }
 
 gpu_busy() {
-    if [ ! -e "$gpu_samples" ]; then
-        echo "no GPU"
+    if [ ! -e "${gpu_samples:-}" ]; then
+        echo "no GPU was sampled"
     else
         awk -v host="${hosts[0]}" '/^ *[0-9]+ *$/ { sum += $1; count++ }
             END { if (count) printf "%.0f %% of the time (%d samples on %s)\n", sum / count, count, host
@@ -48,12 +48,12 @@ clock() { printf '%d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); }
 
 # Jobs of this run that another went on for.
 resubmits() {
-    if [ -e "$RUN/job/jobs.tsv" ]; then grep -c 'goes on in job' "$RUN/job/jobs.tsv" || true; else echo 0; fi
+    if [ -e "$run/job/jobs.tsv" ]; then grep -c 'goes on in job' "$run/job/jobs.tsv" || true; else echo 0; fi
 }
 
 # A number of the last line of metrics.jsonl that holds EVENT: of_log EVENT NAME.
 of_log() {
-    grep "\"event\":\"$1\"" "$RUN/metrics.jsonl" 2>/dev/null | tail -n 1 | grep -o "\"$2\":[^,}]*" | head -n 1 | cut -d: -f2
+    grep "\"event\":\"$1\"" "$run/metrics.jsonl" 2>/dev/null | tail -n 1 | grep -o "\"$2\":[^,}]*" | head -n 1 | cut -d: -f2
 }
 
 metrics_line() {
@@ -65,20 +65,18 @@ metrics_line() {
     done
 }
 
-of_evaluation() { grep -o "\"$1\": [^,}]*" "$RUN/evaluation_metrics.json" | head -n 1 | cut -d' ' -f2; }
+of_evaluation() { grep -o "\"$1\": [^,}]*" "$run/evaluation_metrics$([ "$split" = test ] || echo "_$split").json" | head -n 1 | cut -d' ' -f2; }
 
+# report [TEXT]: TEXT is what a job that does not train has to show.
 report() {
-    local table=$RUN/job/jobs.tsv units all_seconds all_units jobs busy test_metrics=''
+    local table=$run/job/jobs.tsv units all_seconds all_units jobs
     units=$(service_units "$SECONDS")
     [ -e "$table" ] || printf 'job\tqueue\tranks\tseconds\tservice_units\tfirst_step\tlast_step\toutcome\n' >"$table"
     printf '%s\t' "$job_id" "${queue:--}" "$ranks" "$SECONDS" "${units:--}" "$first_step" "$last" >>"$table"
     printf '%s\n' "$outcome" >>"$table"
     read -r jobs all_seconds all_units < <(awk -F'\t' 'NR > 1 { seconds += $4; units += $5; count++ }
         END { printf "%d %d %.2f\n", count, seconds, units }' "$table")
-    busy=$(gpu_busy)
-    [ "$ended" != "done" ] || test_metrics=$(metrics_line of_evaluation)
     {
-        row() { printf '%-14s%s\n' "$1" "$2"; }
         echo "tfbind-mpi job report"
         row job "$job_id, queue ${queue:-unknown}; $jobs of this run so far"
         row ended "$outcome"
@@ -88,15 +86,23 @@ report() {
         if [ -n "$units" ]; then
             row charge "$units SU; all jobs of the run $all_units SU (rates: pbs/charges)"
         else
-            row charge "unknown: pbs/charges has no queue ${queue:-of no name}"
+            row charge "unknown: pbs/charges has no queue ${queue:-without a name}"
         fi
-        row "GPU busy" "$busy"
-        row samples/s "$(of_log step samples_per_s)"
-        row steps "$first_step to $last in this job, epoch $(of_log step epoch)"
+        row "GPU busy" "$(gpu_busy)"
         row data "$DATA$([ "$data" = "$DATA" ] || echo ", read from $data")"
-        row validation "$(metrics_line of_log evaluation)"
-        row test "${test_metrics:-not yet}"
-        row run "$RUN"
-    } >"$RUN/job/report.txt"
-    cat "$RUN/job/report.txt"
+        row run "$run"
+        if [ $# -gt 0 ]; then printf '%s\n' "$1"; else training; fi
+    } >"$run/job/report.txt"
+    cat "$run/job/report.txt"
+}
+
+row() { printf '%-14s%s\n' "$1" "$2"; }
+
+training() {
+    local tested=''
+    [ "$ended" != 'done' ] || tested=$(metrics_line of_evaluation)
+    row steps "$first_step to $last in this job; epoch $(of_log step epoch)"
+    row samples/s "$(of_log step samples_per_s | awk '{ printf "%.1f", $1 }')"
+    row validation "$(metrics_line of_log evaluation)"
+    row "$split" "${tested:-not evaluated yet}"
 }

@@ -1,10 +1,12 @@
 # What a job is given, for job.sh and submit. The environment (qsub -v NAME=VALUE) comes before the user's file, which
 # is pbs/settings.example copied to ~/.config/tfbind-mpi/settings, or the file that TFBIND_SETTINGS names.
-# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # the parts of job.sh share its variables
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # job.sh and its parts share variables
 
-setting_names=(PROJECT STORAGE EMAIL SITE DATA RUN TRAIN RANKS DEVICE MARGIN MAX_RESUBMITS PREP OUT SWEEP SCALING)
+setting_names=(PROJECT STORAGE EMAIL SITE DATA RUN TRAIN RANKS DEVICE MARGIN MAX_RESUBMITS PREP SCALING SWEEP)
 
-fail() { echo "${job_file:-pbs}: $*" >&2; exit 2; }
+say() { echo "${job_file##*/}: $*"; }
+
+fail() { echo "${job_file##*/}: $*" >&2; exit 2; }
 
 read_settings() {
     local name file=${TFBIND_SETTINGS:-${XDG_CONFIG_HOME:-${HOME:-}/.config}/tfbind-mpi/settings}
@@ -23,10 +25,22 @@ read_settings() {
     done
 }
 
-# The settings as they stand, in the form of the user's file: what a job hands on to the one that goes on for it.
-write_settings() {
-    local name
+# DATA, and the run folder: RUN, or runs/ and the name of DATA and of the kind of job.
+find_run() {
+    [ -n "${DATA:-}" ] || fail "DATA is not given: -v DATA=FILE.h5 (and RUN=FOLDER), or DATA=FILE.h5 in the settings file"
+    local kind=$1
+    DATA=$(realpath -m "$DATA")
+    RUN=$(realpath -m "${RUN:-runs/$(basename "$DATA" .h5)${kind:+-$kind}}")
+    [[ $RUN != *[[:space:],]* ]] || fail "RUN=$RUN: qsub hands on no names with blanks or commas"
+    mkdir -p "$RUN/job" || fail "RUN=$RUN: no folder can be made there"
+}
+
+# Settings travel to a job in a file: what qsub hands on by itself may hold no blanks or commas. hand_on FOLDER
+hand_on() {
+    local name file=$1/job/settings
+    mkdir -p "$1/job"
     for name in "${setting_names[@]}"; do
         [ -z "${!name+set}" ] || printf '%s=%q\n' "$name" "${!name}"
-    done
+    done >"$file"
+    echo "TFBIND_HOME=$home,TFBIND_SETTINGS=$file"
 }

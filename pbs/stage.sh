@@ -1,5 +1,5 @@
 # The data file on each host's own disk, where it fits. `data` is where ranks read it.
-# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # the parts of job.sh share its variables
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # job.sh and its parts share variables
 
 # On one host: SOURCE FOLDER. Copied under another name first, so that a file of that name is whole.
 # shellcheck disable=SC2016
