@@ -2,14 +2,19 @@
 # shellcheck shell=bash disable=SC2154
 passed=0 failed=0
 
-# check NAME COMMAND…: one line; of a failure also what the command said.
+# check NAME COMMAND…: one line; of a failure also what the command said. A function ends at its first failure, and runs
+# in a shell of its own: what later checks need of it lies in a file.
 check() {
-    local name=$1; shift
-    if "$@" > "$work/check" 2>&1; then
+    local name=$1 code; shift
+    set +e
+    ( set -e; "$@" ) > "$work/check" 2>&1
+    code=$?
+    set -e
+    if [ "$code" -eq 0 ]; then
         passed=$((passed + 1)); echo "ok      $name"
     else
         failed=$((failed + 1)); echo "FAILED  $name: $*"
-        tail -n 30 "$work/check" | sed 's/^/        /'
+        tail -n 40 "$work/check" | sed 's/^/        /'
     fi
 }
 
@@ -50,6 +55,8 @@ losses() {
     sed -n '/"event":"step"/s/.*"loss":\([^,]*\),.*"step":\([0-9]*\).*/\2 \1/p' "$1/metrics.jsonl" \
         | awk '{ of[$1] = $2 } END { for (step in of) print step, of[step] }' | sort -n
 }
+
+last_logged() { losses "$work/$1" | tail -n 1 | cut -d' ' -f1; }
 
 # same_losses RUN RUN TOLERANCE: the same steps, and no loss further from the other than this share of it.
 same_losses() {

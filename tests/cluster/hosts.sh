@@ -6,9 +6,9 @@
 #   hosts.sh on NODE COMMAND…                    runs a command on one node
 #   hosts.sh cut NODE                            pulls the node's cable; hosts.sh mend NODE plugs it in again
 #   hosts.sh down                                ends what runs on the nodes, and the nodes
-# HOSTS (default tfbind) tells apart two such sets of nodes that are up at the same time.
+# HOSTS_NAME (default tfbind) tells apart two such sets of nodes that are up at the same time.
 set -euo pipefail
-set_name=${HOSTS:-tfbind} network=10.99.0
+set_name=${HOSTS_NAME:-tfbind} network=10.99.0
 self=$(readlink -f "${BASH_SOURCE[0]}")
 
 stop() { echo "hosts: $*" >&2; exit 1; }
@@ -65,6 +65,7 @@ slow() {
 # A process on a node sees its network and its name, and of the environment what ssh would bring plus the scratch folder.
 on() {
     local node=$1; shift
+    # shellcheck disable=SC2016 # expanded there
     exec ip netns exec "$(namespace "$node")" unshare --uts sh -c 'hostname "$0" && exec "$@"' "$node" "$@"
 }
 
@@ -77,7 +78,7 @@ agent() {
 run() {
     local nodes=$1 ranks=$2 list n; shift 2
     list=$(for n in $(seq "$nodes"); do printf '%s' "node$n:$(((ranks + nodes - n) / nodes)),"; done)
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 HOSTS=$set_name
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 HOSTS_NAME=$set_name
     on node1 mpirun --mca plm_rsh_agent "$self agent" --mca pml ob1 --mca btl_tcp_if_include eth0 \
         --mca oob_tcp_if_include eth0 --host "${list%,}" -np "$ranks" "$@"
 }

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # Several hosts and a batch system, for real, on one machine: make test-cluster. Needs root.
 #   run.sh [hosts] [batch]     both unless named; TRANSCRIPT=FILE keeps what was typed and what was said
+# shellcheck disable=SC2154 # of the files it sources
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "test-cluster: needs root, for network namespaces and a batch system of its own" >&2; exit 1; }
 work=$(mktemp -d /tmp/tfbind-cluster.XXXXXX)
-export TMPDIR=$work/tmp HOSTS=tfbind-$$
+export TMPDIR=$work/tmp HOSTS_NAME=tfbind-$$
 mkdir "$TMPDIR"
 transcript=${TRANSCRIPT:-$work/transcript}
 : > "$transcript"
+# shellcheck source=/dev/null
 . "$root/tests/cluster/checks.sh"
+# shellcheck source=/dev/null
 . "$root/tests/cluster/several_hosts.sh"
+# shellcheck source=/dev/null
 . "$root/tests/cluster/batch.sh"
 
 # Also after a failure or an interrupt: nothing that was started here stays.
@@ -25,7 +29,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 check "a small data file" small_data
-for part in "${@:-hosts}" ${1:-batch}; do
+[ $# -gt 0 ] || set -- hosts batch
+for part in "$@"; do
     case $part in
         hosts) several_hosts ;;
         batch) batch_system ;;
