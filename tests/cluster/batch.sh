@@ -40,8 +40,9 @@ has_logged() { [ "$(last_logged run)" -ge "$1" ]; }
 makes_data() {
     submit prep.pbs "DATA=$work/made.h5"
     until_true 90 over_with "$(job)"
-    output "$(job)"
-    test -s "$work/made.h5" && says <(output "$(job)") "^ended +done" "train: 192 windows"
+    output "$(job)" | tee "$work/said"
+    test -s "$work/made.h5"
+    says "$work/said" "^ended +done" "^train: 192 windows"
 }
 
 starts() {
@@ -56,7 +57,9 @@ stops_in_time() {
     first=$(row 1 run 1)
     output "$first" | portable >> "$transcript"
     output "$first" | tail -n 30
-    [ "$first" = "$(job)" ] && went_on 1 && [ "$(row 1 run 7)" -gt 0 ]
+    [ "$first" = "$(job)" ]
+    went_on 1
+    [ "$(row 1 run 7)" -gt 0 ]
 }
 
 # What a PBS sends when the wall time ends, to all processes of the job.
@@ -68,9 +71,11 @@ signalled() {
     show qstat
     show scancel --signal=TERM --full "$second"
     until_true 60 ended 2 run
-    output "$second" | portable >> "$transcript"
-    output "$second" | tail -n 30
-    [ "$(row 2 run 6)" -ge "$(row 1 run 7)" ] && went_on 2 && says <(output "$second") "SIGTERM after"
+    output "$second" | tee "$work/said" | portable >> "$transcript"
+    tail -n 30 "$work/said"
+    [ "$(row 2 run 6)" -ge "$(row 1 run 7)" ]
+    went_on 2
+    says "$work/said" "SIGTERM after" "resumed +after step"
 }
 
 finishes() {
@@ -86,7 +91,7 @@ finishes() {
 reports() {
     cat "$work/run/job/report.txt"
     says "$work/run/job/report.txt" "^job +[0-9]+, queue gpuvolta; [3-9]" "^ended +done" "^ranks +2" "^time +0:0" \
-        "^charge +[0-9.]+ SU" "^GPU busy +no GPU" "^samples/s +[0-9]" "^validation +.*pr_auc" "^test +pr_auc"
+        "^charge +[0-9.]+ SU" "^GPU busy +no GPU was sampled" "^samples/s +[0-9]" "^validation +.*pr_auc" "^test +pr_auc"
 }
 
 # As one that nobody stopped, well past the two places where the job was.
@@ -103,7 +108,8 @@ sweeps() {
     submit sweep.pbs "DATA=made.h5,RUN=swept" -J 1-2 -l walltime=00:05:00
     until_true 120 swept
     grep '^lr = ' "$work"/swept/?/plan.toml
-    grep -q '^lr = 0.001$' "$work/swept/1/plan.toml" && grep -q '^lr = 0.002$' "$work/swept/2/plan.toml"
+    grep -q '^lr = 0.001$' "$work/swept/1/plan.toml"
+    grep -q '^lr = 0.002$' "$work/swept/2/plan.toml"
 }
 
 deleted() {
@@ -112,7 +118,9 @@ deleted() {
     qdel "$(job)"
     until_true 60 ended 1 gone
     row 1 gone 8
-    [[ $(row 1 gone 8) == deleted:* ]] && until_true 40 over_with "$(job)" && [ -z "$(squeue -h)" ]
+    [[ $(row 1 gone 8) == deleted:* ]]
+    until_true 40 over_with "$(job)"
+    [ -z "$(squeue -h)" ]
 }
 
 nothing_runs() { ! pgrep -af "slurm.*$work|munged.*$work"; }
@@ -128,14 +136,18 @@ enough_epochs() {
 batch_system() {
     note "# qsub, run, wall time, signal, requeue, finished, report"
     check "a batch system comes up" "$slurm" up "$work/slurm" gpuvolta normal
+    [ "$result" -eq 0 ] || return 0
     # shellcheck source=/dev/null
     . "$work/slurm/environment"
     epochs=$(enough_epochs)
     settings "$epochs"
     check "qsub pbs/prep.pbs makes the data" makes_data
+    [ "$result" -eq 0 ] || return 0
     check "qsub pbs/gpuvolta.pbs runs" starts
     check "it saves before its wall time and submits itself again" stops_in_time
+    [ "$result" -eq 0 ] || return 0
     check "the next goes on from there; a signal, and it does the same" signalled
+    [ "$result" -eq 0 ] || return 0
     check "the last of them finishes" finishes
     check "with a report" reports
     check "each step equals that of a run that nobody stopped" as_if_nothing_had_been

@@ -5,12 +5,12 @@ passed=0 failed=0
 # check NAME COMMAND…: one line; of a failure also what the command said. A function ends at its first failure, and runs
 # in a shell of its own: what later checks need of it lies in a file.
 check() {
-    local name=$1 code; shift
+    local name=$1; shift
     set +e
     ( set -e; "$@" ) > "$work/check" 2>&1
-    code=$?
+    result=$?
     set -e
-    if [ "$code" -eq 0 ]; then
+    if [ "$result" -eq 0 ]; then
         passed=$((passed + 1)); echo "ok      $name"
     else
         failed=$((failed + 1)); echo "FAILED  $name: $*"
@@ -29,7 +29,7 @@ says() {
 # until_true SECONDS COMMAND…: waits for it.
 until_true() {
     local end=$((SECONDS + $1)); shift
-    until "$@"; do
+    until "$@" 2> /dev/null; do
         [ $SECONDS -lt $end ] || { echo "not within the time: $*"; return 1; }
         sleep 0.3
     done

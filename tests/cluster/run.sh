@@ -8,6 +8,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d /tmp/tfbind-cluster.XXXXXX)
 export TMPDIR=$work/tmp HOSTS_NAME=tfbind-$$
 mkdir "$TMPDIR"
+# munged, which is not root, goes through it.
+chmod 711 "$work"
 transcript=${TRANSCRIPT:-$work/transcript}
 : > "$transcript"
 # shellcheck source=/dev/null

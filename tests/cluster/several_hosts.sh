@@ -47,8 +47,9 @@ cut_off() {
     export OMPI_MCA_oob_tcp_keepalive_time=$((keepalive - 2)) OMPI_MCA_oob_tcp_keepalive_intvl=1 \
         OMPI_MCA_oob_tcp_keepalive_probes=2
     note "\$ mpirun -np 4 --host node1,node2,node3,node4 tfbind-mpi --stall-timeout $stall train --data data.h5 --run cut ..."
+    : > "$work/said"
     over 4 --stall-timeout "$stall" train --threads 1 --data "$work/data.h5" --run "$work/cut" --epochs 9999 --save-every 5 \
-        > "$work/said" 2>&1 &
+        >> "$work/said" 2>&1 &
     until_true 60 test -e "$work/cut/last.safetensors"
     began=$SECONDS
     "$hosts" cut node3

@@ -54,7 +54,7 @@ configure() {
 	hostname > "$folder/nodes.$SLURM_JOB_ID"
 	printf 'export %s\n' "PBS_JOBID=$SLURM_JOB_ID" "PBS_NODEFILE=$folder/nodes.$SLURM_JOB_ID" \
 	    "PBS_QUEUE=$SLURM_JOB_PARTITION-exec" "PBS_O_QUEUE=$SLURM_JOB_PARTITION" "PBS_O_WORKDIR=$SLURM_SUBMIT_DIR" \
-	    "PBS_ENVIRONMENT=PBS_BATCH" "PBS_NCPUS=$(nproc)" "PBS_NGPUS=0" "PBS_JOBFS=$folder/jobfs"
+	    "PBS_ENVIRONMENT=PBS_BATCH" "PBS_NCPUS=$SLURM_CPUS_ON_NODE" "PBS_NGPUS=0" "PBS_JOBFS=$folder/jobfs"
 	END
     chmod +x "$folder/prelude"
     echo "export SLURM_CONF=$folder/slurm.conf" > "$folder/environment"
