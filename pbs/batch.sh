@@ -120,6 +120,8 @@ is_deleted() {
 submit_again() {
     local -a options=() asked=()
     local name value option
+    # The end of the wall time sends SIGTERM to every process of the job: qsub, too, must get to its end.
+    trap '' TERM USR1
     ask_qstat
     while read -r name option value; do
         [ -n "$value" ] || value=$(fact "$name")
