@@ -2,6 +2,8 @@
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
 # make install PREFIX=FOLDER: build, then programs, job files, site files, libtorch and a modulefile into FOLDER.
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
+# make test-cluster: training over several hosts and job files under qsub, on this machine; as root. TRANSCRIPT=FILE
+# keeps what was said.
 # make faults: set up, then kill and resume training KILLS times.
 # make bench-step: the whole training step on one core, samples/s and share of the core's peak.
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
@@ -15,7 +17,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test install mpich faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -85,6 +87,13 @@ mpich: export CARGO_TARGET_DIR := target/mpich
 mpich:
 	@. modules/$(SITE)
 	cargo test --release --locked --workspace --test '*'
+
+test-cluster: export CLUSTER := 1
+test-cluster:
+	@[ "$$(id -u)" -eq 0 ] || { echo "make test-cluster: needs root, for hosts and a batch system of its own" >&2; exit 1; }
+	. modules/$(SITE)
+	cargo build --release --locked --workspace
+	tests/cluster/run.sh
 
 faults:
 	@. modules/$(SITE)

@@ -124,6 +124,8 @@ is_deleted() {
 
 # Submits this job file again with what this job was given and asked for; prints the new job's id.
 submit_again() {
+    # The end of the wall time sends SIGTERM to every process of the job: qsub, too, must get to its end.
+    trap '' TERM USR1
     case $job_file in
         *.sbatch) sbatch_again ;;
         *)        qsub_again ;;

@@ -53,6 +53,9 @@ lay_out() {
     # whenever ranks end with a code such as that of a run to go on with.
     export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-5}
     export PRTE_MCA_odls_base_sigkill_timeout=$OMPI_MCA_odls_base_sigkill_timeout
+    # mpirun waits for ever for a host that is cut off while it has something to tell it, such as that the job ends. Its
+    # keepalive finds the host out before: 30 + 3 x 10 s of silence here, 480 s by default.
+    export OMPI_MCA_oob_tcp_keepalive_time=30 OMPI_MCA_oob_tcp_keepalive_intvl=10 OMPI_MCA_oob_tcp_keepalive_probes=3
 }
 
 # modules/SITE: the one named, or the one whose name the host's name or the distribution's begins with.
