@@ -32,7 +32,7 @@ evaluates_alike() {
     for count in 4 3; do
         mkdir "$work/of-$count"
         over "$count" evaluate "$work/whole" --threads 1 --out "$work/of-$count" > "$work/said"
-        says "$work/said" "^ranks $count$"
+        says "$work/said" "rank $((count - 1)) -> node$count "
         grep -Ev '^(ranks|training_time|samples_per_s|table) ' "$work/said" > "$work/metrics-$count"
     done
     grep pr_auc "$work/metrics-4"
