@@ -1,5 +1,6 @@
 # make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
+# make install PREFIX=FOLDER: build, then programs, job files, site files, libtorch and a modulefile into FOLDER.
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
 # make test-cluster: training over several hosts and job files under qsub, on this machine; as root. TRANSCRIPT=FILE
 # keeps what was said.
@@ -16,7 +17,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -47,11 +48,38 @@ demo: build
 	echo
 	grep -E '^[a-z_]+ [a-z0-9.:]+$$' $(DEMO)/evaluation.txt
 
+test: export ALSO := shellcheck
 test:
 	@. modules/$(SITE)
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --workspace
+
+# What was there of an earlier install is replaced. A libtorch of this checkout goes along, by hard links where it can;
+# any other is left where it lies.
+install: $(if $(PREFIX),build)
+	@[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+	. modules/$(SITE)
+	prefix=$$(realpath -m "$(PREFIX)")
+	home=$$prefix/lib/tfbind-mpi
+	version=$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+	rm -rf "$$home"
+	mkdir -p "$$home/.cache" "$$prefix/bin" "$$prefix/modulefiles/tfbind-mpi"
+	install -m 755 target/release/tfbind-mpi target/release/tfbind-prep "$$prefix/bin"
+	cp -r pbs slurm modules "$$home"
+	sed -i "s|\$${[A-Z_]*:-\$$PWD}|$$home|" "$$home"/pbs/*.pbs "$$home"/slurm/*.sbatch
+	case $$LIBTORCH in
+	    "$$PWD"/.cache/*)
+	        for build in .cache/libtorch*/complete; do
+	            cp -al "$$(dirname "$$build")" "$$home/.cache/" 2>/dev/null || cp -a "$$(dirname "$$build")" "$$home/.cache/"
+	        done
+	        libtorch=$$home/.cache/$${LIBTORCH#"$$PWD"/.cache/} ;;
+	    *)  ln -s "$$LIBTORCH" "$$home/libtorch"
+	        libtorch=$$LIBTORCH ;;
+	esac
+	sed -e "s|@PREFIX@|$$prefix|; s|@LIBTORCH@|$$libtorch|; s|@VERSION@|$$version|; s|@MODULES@|$${TFBIND_MODULES:-}|" \
+	    modules/modulefile.in >"$$prefix/modulefiles/tfbind-mpi/$$version"
+	echo "module use $$prefix/modulefiles; module load tfbind-mpi"
 
 # MPI says to the site file which library; rsmpi builds with MPICC, the tests start ranks with MPIRUN.
 mpich: export MPI := mpich

@@ -1,136 +1,11 @@
-//! The job files under a faked PBS: what they start, on which hosts and cores, and when they submit themselves again.
+//! The job files under a faked PBS: what they start, on which hosts and cores, what they demand, and how they end.
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-    time::Duration,
-};
+mod ends;
+mod faked;
 
-use crate::common::Run;
+use std::{fs, process::Command};
 
-const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-const FAKED: [&str; 8] = [
-    "mpirun",
-    "qsub",
-    "qstat",
-    "nproc",
-    "hostname",
-    "nvidia-smi",
-    "tfbind-mpi",
-    "tfbind-prep",
-];
-
-/// A job of 4 GPUs a node in a folder of its own, with the variables that OpenPBS sets and no others.
-struct Job {
-    run: Run,
-    variables: BTreeMap<String, String>,
-}
-
-struct Ended {
-    code: Option<i32>,
-    said: String,
-    errors: String,
-    /// What was started since the job began.
-    calls: Vec<String>,
-}
-
-impl Job {
-    fn new(nodes: &[&str]) -> Self {
-        let job = Self {
-            run: Run::new(),
-            variables: BTreeMap::new(),
-        };
-        let bin = job.path("home/target/release");
-        fs::create_dir_all(&bin).unwrap();
-        for name in FAKED {
-            symlink(Path::new(REPOSITORY).join("tests/pbs/fake"), bin.join(name)).unwrap();
-        }
-        symlink(Path::new(REPOSITORY).join("pbs"), job.path("home/pbs")).unwrap();
-        fs::create_dir_all(job.path("home/modules")).unwrap();
-        fs::write(job.path("home/modules/node"), "export SITE_LOADED=1\n").unwrap();
-        fs::write(job.path("nodes"), nodes.join("\n") + "\n").unwrap();
-        fs::write(job.path("data.h5"), "windows").unwrap();
-        fs::create_dir_all(job.path("jobfs")).unwrap();
-        let here = job.run.dir.path().display().to_string();
-        job.with("PBS_JOBID", "11.fake")
-            .with("PBS_QUEUE", "gpuvolta-exec")
-            .with("PBS_O_WORKDIR", &here)
-            .with("PBS_NODEFILE", &format!("{here}/nodes"))
-            .with("TFBIND_HOME", &format!("{here}/home"))
-            .with("FAKE", &here)
-            .with("HOME", &here)
-            .with("DATA", "data.h5")
-            .with("PATH", &format!("{}:/usr/bin:/bin", bin.display()))
-            .qstat(&format!("Resource_List.ngpus = {}", 4 * nodes.len()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.run.path(name)
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        self.variables.insert(name.into(), value.into());
-        self
-    }
-
-    fn without(mut self, name: &str) -> Self {
-        self.variables.remove(name);
-        self
-    }
-
-    fn qstat(self, lines: &str) -> Self {
-        let lines: Vec<_> = lines.lines().map(|line| format!("    {line}\n")).collect();
-        fs::write(self.path("qstat"), lines.concat()).unwrap();
-        self
-    }
-
-    fn touch(self, name: &str) -> Self {
-        fs::write(self.path(name), "").unwrap();
-        self
-    }
-
-    fn command(&self, file: &str) -> Command {
-        let mut command = Command::new("/bin/bash");
-        command.arg(Path::new(REPOSITORY).join(file));
-        command.env_clear().envs(&self.variables);
-        command.current_dir("/");
-        command
-    }
-
-    fn run(&self, file: &str) -> Ended {
-        let _ = fs::remove_file(self.path("calls"));
-        let output = self.command(file).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
-        Ended {
-            code: output.status.code(),
-            said: text(&output.stdout),
-            errors: text(&output.stderr),
-            calls: calls.lines().map(str::to_string).collect(),
-        }
-    }
-
-    fn report(&self, run: &str) -> String {
-        fs::read_to_string(self.path(run).join("job/report.txt")).unwrap()
-    }
-}
-
-impl Ended {
-    fn call(&self, with: &str) -> &str {
-        let mut found = self.calls.iter().filter(|call| call.contains(with));
-        let one = found.next();
-        one.unwrap_or_else(|| panic!("no {with}: {:?} {} {}", self.calls, self.said, self.errors))
-    }
-
-    fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}{}", self.said, self.errors);
-        self
-    }
-}
+use faked::{Job, REPOSITORY};
 
 #[test]
 fn one_rank_a_gpu_bound_to_its_cores_on_1_2_and_3_nodes() {
@@ -220,141 +95,6 @@ fn data_that_do_not_fit_are_read_in_place() {
 }
 
 #[test]
-fn before_the_wall_time_it_saves_and_goes_on_in_another_job_so_many_times() {
-    let job = Job::new(&["node1"])
-        .with("TRAIN", "--epochs 30 --from a.toml --lr 0.1")
-        .with("MAX_RESUBMITS", "2")
-        .with("PBS_O_QUEUE", "gpuvolta")
-        .qstat(
-            "project = ab12\nResource_List.walltime = 00:00:02\nResource_List.ngpus = 4\nResource_List.ncpus = 48\n\
-             Resource_List.mem = 400000kb\nResource_List.storage = gdata/ab12\njob_state = R",
-        )
-        .with("MARGIN", "1")
-        .touch("endless");
-    let ended = job.run("pbs/gpuvolta.pbs");
-    assert_eq!(ended.code, Some(75), "{}", ended.errors);
-    let settings = job.path("runs/data/job/settings").display().to_string();
-    let qsub = ended.call("qsub").to_string();
-    for part in [
-        "-P ab12",
-        "-q gpuvolta",
-        "-l walltime=00:00:02,ncpus=48,ngpus=4,mem=400000kb,storage=gdata/ab12",
-        &format!("TFBIND_SETTINGS={settings}"),
-        "home/pbs/gpuvolta.pbs",
-    ] {
-        assert!(qsub.contains(part), "{part}: {qsub}");
-    }
-    assert!(job.report("runs/data").contains("goes on in job 12.fake"));
-
-    // The next job has nothing but that file of settings; it resumes, without the settings of another run.
-    let job = job
-        .without("TRAIN")
-        .without("DATA")
-        .without("MAX_RESUBMITS")
-        .without("MARGIN")
-        .with("TFBIND_SETTINGS", &settings);
-    let ended = job.run("pbs/gpuvolta.pbs");
-    let train = ended.call("tfbind-mpi train");
-    assert!(train.contains("--epochs 30 --lr 0.1 --resume"), "{train}");
-    assert!(!train.contains("--from"), "{train}");
-    ended.call("qsub");
-
-    let ended = job.run("pbs/gpuvolta.pbs");
-    assert_eq!(ended.code, Some(75));
-    assert!(!ended.calls.iter().any(|call| call.starts_with("qsub")));
-    assert!(job.report("runs/data").contains("MAX_RESUBMITS=2"));
-}
-
-#[test]
-fn a_job_that_gets_nowhere_fails_or_is_deleted_is_not_submitted_again() {
-    let limited = || {
-        Job::new(&["node1"])
-            .with("PBS_WALLTIME", "2")
-            .with("MARGIN", "1")
-    };
-    let not_again = |job: Job, code, why: &str| {
-        let ended = job.run("pbs/gpuvolta.pbs");
-        assert_eq!(ended.code, Some(code), "{}{}", ended.said, ended.errors);
-        assert!(!ended.calls.iter().any(|call| call.starts_with("qsub")));
-        let all = ended.said + &ended.errors;
-        assert!(all.contains(why), "{all}");
-    };
-    not_again(
-        limited().touch("endless").touch("standstill"),
-        75,
-        "no step was saved",
-    );
-    not_again(Job::new(&["node1"]).touch("sick"), 2, "doctor found");
-
-    for (signal, state, again) in [
-        (
-            "-TERM",
-            "job_state = R\ncomment = Job run at noon and terminated by me",
-            false,
-        ),
-        ("-TERM", "job_state = R", true),
-        ("-USR1", "job_state = E", true),
-    ] {
-        let job = Job::new(&["node1"]).qstat(state).touch("endless");
-        let mut process = job.command("pbs/gpuvolta.pbs").spawn().unwrap();
-        let calls = || fs::read_to_string(job.path("calls")).unwrap_or_default();
-        while !calls().contains("tfbind-mpi train") {
-            thread::sleep(Duration::from_millis(20));
-        }
-        thread::sleep(Duration::from_millis(200));
-        let id = process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-        assert_eq!(process.wait().unwrap().code(), Some(75));
-        assert_eq!(calls().contains("qsub"), again, "{signal} {state}");
-        assert!(job.path("runs/data/last.safetensors").exists());
-    }
-}
-
-#[test]
-fn a_page_says_what_the_job_took_and_gave() {
-    let job = Job::new(&["node1"])
-        .with("PBS_NCPUS", "48")
-        .touch("sampled");
-    job.run("pbs/gpuvolta.pbs").ok();
-    let report = job.report("runs/data");
-    for line in [
-        "ended         done",
-        "GPU busy      85 % of the time (2 samples on node1)",
-        "samples/s     512.3",
-        "steps         0 to 2 in this job; epoch 2",
-        "validation    pr_auc 0.5100  auroc 0.9000",
-        "test          pr_auc 0.5250  auroc 0.9100",
-    ] {
-        assert!(report.contains(line), "{line}: {report}");
-    }
-    // Service units by NCI's examples: 12 cores for 5 hours; the same with a whole node's memory; a job's own log.
-    for (queue, cpus, memory, seconds, units) in [
-        ("gpuvolta", 12, "90gb", 18_000, "180.00"),
-        ("gpuvolta", 12, "380gb", 18_000, "716.23"),
-        ("normal", 8, "128gb", 18_000, "320.00"),
-        ("dgxa100", 16, "", 974, "19.48"),
-        ("workq", 16, "", 974, ""),
-    ] {
-        let script = format!(
-            ". {REPOSITORY}/pbs/batch.sh; . {REPOSITORY}/pbs/report.sh; home={REPOSITORY} queue={queue} cpus={cpus} \
-             job_facts='Resource_List.mem = {memory}'; service_units {seconds}"
-        );
-        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout).trim(),
-            units,
-            "{queue} {cpus}"
-        );
-    }
-}
-
-#[test]
 fn prep_scaling_and_the_jobs_of_a_sweep() {
     let job = Job::new(&["node1"])
         .with("DATA", "new.h5")
@@ -373,14 +113,14 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
         .run("pbs/scaling.pbs")
         .ok();
     ended.call("bench scaling --ranks 1,2,4,6 --data");
+    ended.call("--mpirun mpirun --map-by ppr:6:node:PE=8 --bind-to core");
+    ended.call("--su-rate 3 --cpus-per-rank 8");
 
     let job = Job::new(&["node1"])
         .with("SWEEP", "lines")
         .with("PBS_ARRAY_INDEX", "2")
         .with("TRAIN", "--epochs 3")
-        .with("PBS_WALLTIME", "2")
-        .with("MARGIN", "1")
-        .touch("endless");
+        .touch("cut");
     fs::write(job.path("lines"), "--lr 0.1\n--lr 0.2\n").unwrap();
     let ended = job.run("pbs/sweep.pbs");
     let run = job.path("runs/data-sweep/2").display().to_string();
@@ -392,6 +132,44 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
     ended.call("-J 2-3:2");
     let ended = job.with("PBS_ARRAY_INDEX", "3").run("pbs/sweep.pbs").ok();
     assert!(ended.said.contains("has no line 3"), "{}", ended.said);
+}
+
+/// The same body under Slurm's own names, without its qsub and qstat.
+#[test]
+fn slurm_job_files_differ_in_nothing_but_the_header() {
+    let job = Job::new(&["node1", "node2"])
+        .without("PBS_JOBID")
+        .without("PBS_NODEFILE")
+        .without("PBS_QUEUE")
+        .without("PBS_O_WORKDIR")
+        .with("SLURM_JOB_ID", "7")
+        .with("SLURM_JOB_NODELIST", "node[1-2]")
+        .with("SLURM_JOB_NUM_NODES", "2")
+        .with("SLURM_JOB_PARTITION", "gpu")
+        .with("SLURM_CPUS_ON_NODE", "16")
+        .with("SLURM_GPUS_ON_NODE", "2")
+        .touch("cut");
+    let data = job.path("data.h5").display().to_string();
+    let run = job.path("runs/data").display().to_string();
+    let job = job.with("DATA", &data).with("RUN", &run);
+    for name in ["qsub", "qstat"] {
+        fs::remove_file(job.path("home/target/release").join(name)).unwrap();
+    }
+    let ended = job.run("slurm/train.sbatch");
+    assert_eq!(ended.code, Some(75), "{}{}", ended.said, ended.errors);
+    ended.call("mpirun -np 4 --map-by ppr:2:node:PE=8 --bind-to core --hostfile");
+    let next = ended.call(
+        "sbatch --parsable --nodes=2 --gpus-per-node=2 --time=0:10:00 --partition=gpu --export=ALL,TFBIND_HOME=",
+    );
+    assert!(next.ends_with("slurm/train.sbatch"), "{next}");
+    for name in ["train", "prep", "scaling", "sweep"] {
+        let text = fs::read_to_string(format!("{REPOSITORY}/slurm/{name}.sbatch")).unwrap();
+        let body = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        let last = format!("{name}_job slurm/{name}.sbatch");
+        assert_eq!(body.skip(1).collect::<Vec<_>>(), [last]);
+    }
 }
 
 #[test]
@@ -513,71 +291,6 @@ fn what_the_site_demands_of_qsub_stands_in_one_file_of_the_user() {
     assert!(!output.status.success() && calls.is_empty());
 }
 
-/// The programs themselves on two ranks of this host: stopped by a signal, gone on with, evaluated.
-#[test]
-fn a_real_run_is_cut_and_goes_on() {
-    let job = Job::new(&["node1"]);
-    let faked = job.path("home/target/release");
-    fs::rename(&faked, job.path("faked")).unwrap();
-    for name in ["mpirun", "nproc", "nvidia-smi", "tfbind-mpi", "tfbind-prep"] {
-        fs::remove_file(job.path("faked").join(name)).unwrap();
-    }
-    let built = Path::new(env!("CARGO_BIN_EXE_tfbind-mpi"))
-        .parent()
-        .unwrap();
-    symlink(built, &faked).unwrap();
-    job.run.write_data(64, |_, _| {});
-    let old = env::var("PATH").unwrap();
-    let path = format!("{}:{old}", job.path("faked").display());
-    let here = job.run.dir.path().display().to_string();
-    let job = job
-        .with("PATH", &path)
-        .with("TMPDIR", &here)
-        .with("RANKS", "2")
-        .with("DEVICE", "cpu")
-        .with("OMPI_MCA_mpi_yield_when_idle", "1")
-        .with("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .with("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .with("TRAIN", "--epochs 999 --batch 2 --threads 1");
-    let mut process = job.command("pbs/gpuvolta.pbs").spawn().unwrap();
-    let log = job.path("runs/data/metrics.jsonl");
-    while !fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 5) {
-        assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
-        thread::sleep(Duration::from_millis(50));
-    }
-    let id = process.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-USR1", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert_eq!(process.wait().unwrap().code(), Some(75));
-    let saved = job.run.last("runs/data").header.progress.step;
-    let report = job.report("runs/data");
-    assert!(
-        report.contains(&format!("0 to {saved} in this job")),
-        "{report}"
-    );
-
-    let stop = format!("--stop-at {}", saved + 3);
-    let settings = job.path("runs/data/job/settings").display().to_string();
-    let job = job
-        .with("TFBIND_SETTINGS", &settings)
-        .with("TRAIN", &stop)
-        .without("DATA");
-    let ended = job.run("pbs/gpuvolta.pbs").ok();
-    let report = job.report("runs/data");
-    let steps = format!("{saved} to {} in this job", saved + 3);
-    assert!(
-        report.contains(&steps) && report.contains("2 of this run"),
-        "{report}{}",
-        ended.said
-    );
-    assert!(report.contains("test          pr_auc 0."), "{report}");
-}
-
 /// Directives that satisfy the rules of Gadi's queues, and nothing of the user's.
 #[test]
 fn every_job_file_is_its_directives_and_one_call() {
@@ -639,7 +352,7 @@ fn every_job_file_is_its_directives_and_one_call() {
 
 #[test]
 fn shellcheck_finds_nothing() {
-    let script = "shellcheck pbs/*.sh pbs/*.pbs pbs/submit tests/pbs/fake";
+    let script = "shellcheck pbs/*.sh pbs/*.pbs pbs/submit slurm/* tests/pbs/fake";
     let mut command = Command::new("bash");
     match command
         .args(["-c", script])
