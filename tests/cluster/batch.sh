@@ -56,6 +56,7 @@ stops_in_time() {
     until_true 120 ended 1 run
     local first
     first=$(row 1 run 1)
+    until_true 60 over_with "$first"
     output "$first" | portable >> "$transcript"
     output "$first" | tail -n 30
     [ "$first" = "$(job)" ]
@@ -72,6 +73,7 @@ signalled() {
     show qstat
     show scancel --signal=TERM --full "$second"
     until_true 60 ended 2 run
+    until_true 60 over_with "$second"
     output "$second" | tee "$work/said" | portable >> "$transcript"
     tail -n 30 "$work/said"
     [ "$(row 2 run 6)" -ge "$(row 1 run 7)" ]

@@ -32,7 +32,7 @@ evaluates_alike() {
     for count in 4 3; do
         mkdir "$work/of-$count"
         over "$count" evaluate "$work/whole" --threads 1 --out "$work/of-$count" > "$work/said"
-        says "$work/said" "^ranks $count$"
+        says "$work/said" "rank $((count - 1)) -> node$count "
         grep -Ev '^(ranks|training_time|samples_per_s|table) ' "$work/said" > "$work/metrics-$count"
     done
     grep pr_auc "$work/metrics-4"
@@ -88,11 +88,11 @@ several_hosts() {
     check "a run stops half way" stops
     check "and goes on over four hosts, bit for bit" goes_on 4 0
     check "over two hosts, to rounding" goes_on 2 1e-3
-    check "a host whose link is cut ends the job" cut_off 3 10
+    check "a host whose link is cut ends the job" cut_off 3 25
     check "the ranks name it after --stall-timeout" says "$work/said" \
         "^error: rank [01] on node[12]: stalled for 3 s .*step [0-9]+\): rank 2 on node3 (silent|did not arrive)"
     check "in one line, for all" one_line
-    check "mpirun ends soon after" ended_within 45
+    check "mpirun ends soon after" ended_within 70
     check "no process is left there" nothing_left_on node1 node2 node4
     check "mpirun alone names it before a longer --stall-timeout" cut_off 60 5
     check "within that limit" ended_within 60
