@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Packs what building needs on a machine without a network into one archive in dist/: the sources of this checkout, all
+# crates, and the builds of libtorch that TORCH names (see modules/libtorch). Rust, a C++ compiler, MPI, HDF5 and
+# libclang are those of the machine; ./install within asks for them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unset LIBTORCH
+# shellcheck source=modules/libtorch
+. modules/libtorch
+libtorch_take
+name=tfbind-mpi-$(packaging/version)
+mkdir -p dist
+stage=$(mktemp -d dist/.bundle.XXXXXX)
+trap 'rm -rf "$stage"' EXIT
+
+git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$stage"
+cp packaging/install "$stage"
+packaging/version >"$stage/VERSION"
+(
+    cd "$stage"
+    # What cargo says is what tells it to look for crates in vendor/.
+    crates=$(cargo vendor --quiet --locked --versioned-dirs vendor)
+    printf '\n%s\n' "$crates" >>.cargo/config.toml
+)
+folders=()
+for build in ${TORCH:-cpu}; do folders+=("$(libtorch_folder "$build")"); done
+archive=dist/$name-$(tr ' ' - <<<"${TORCH:-cpu}").tar.gz
+# Names only are given the folder, not what links point to.
+tar -c --owner 0 --group 0 --transform "flags=r;s,^\.\(/\|$\),$name/," --transform "flags=r;s,^.cache,$name/.cache," \
+    -C "$stage" . -C "$PWD" "${folders[@]}" | gzip -1 >"$archive.partial"
+mv "$archive.partial" "$archive"
+echo "$archive  $(du -h "$archive" | cut -f 1)"
+echo "there: tar xf ${archive#dist/} && cd $name && ./install --prefix FOLDER"
