@@ -9,6 +9,7 @@ mod journey;
 mod models;
 #[cfg(feature = "nccl")]
 mod nccl;
+mod pbs;
 mod ranks;
 mod resume;
 mod stop;

@@ -1,0 +1,661 @@
+//! The job files under a faked PBS: what they start, on which hosts and cores, and when they submit themselves again.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use crate::common::Run;
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+const FAKED: [&str; 8] = [
+    "mpirun",
+    "qsub",
+    "qstat",
+    "nproc",
+    "hostname",
+    "nvidia-smi",
+    "tfbind-mpi",
+    "tfbind-prep",
+];
+
+/// A job of 4 GPUs a node in a folder of its own, with the variables that OpenPBS sets and no others.
+struct Job {
+    run: Run,
+    variables: BTreeMap<String, String>,
+}
+
+struct Ended {
+    code: Option<i32>,
+    said: String,
+    errors: String,
+    /// What was started since the job began.
+    calls: Vec<String>,
+}
+
+impl Job {
+    fn new(nodes: &[&str]) -> Self {
+        let job = Self {
+            run: Run::new(),
+            variables: BTreeMap::new(),
+        };
+        let bin = job.path("home/target/release");
+        fs::create_dir_all(&bin).unwrap();
+        for name in FAKED {
+            symlink(Path::new(REPOSITORY).join("tests/pbs/fake"), bin.join(name)).unwrap();
+        }
+        symlink(Path::new(REPOSITORY).join("pbs"), job.path("home/pbs")).unwrap();
+        fs::create_dir_all(job.path("home/modules")).unwrap();
+        fs::write(job.path("home/modules/node"), "export SITE_LOADED=1\n").unwrap();
+        fs::write(job.path("nodes"), nodes.join("\n") + "\n").unwrap();
+        fs::write(job.path("data.h5"), "windows").unwrap();
+        fs::create_dir_all(job.path("jobfs")).unwrap();
+        let here = job.run.dir.path().display().to_string();
+        job.with("PBS_JOBID", "11.fake")
+            .with("PBS_QUEUE", "gpuvolta-exec")
+            .with("PBS_O_WORKDIR", &here)
+            .with("PBS_NODEFILE", &format!("{here}/nodes"))
+            .with("TFBIND_HOME", &format!("{here}/home"))
+            .with("FAKE", &here)
+            .with("HOME", &here)
+            .with("DATA", "data.h5")
+            .with("PATH", &format!("{}:/usr/bin:/bin", bin.display()))
+            .qstat(&format!("Resource_List.ngpus = {}", 4 * nodes.len()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.run.path(name)
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
+    fn qstat(self, lines: &str) -> Self {
+        let lines: Vec<_> = lines.lines().map(|line| format!("    {line}\n")).collect();
+        fs::write(self.path("qstat"), lines.concat()).unwrap();
+        self
+    }
+
+    fn touch(self, name: &str) -> Self {
+        fs::write(self.path(name), "").unwrap();
+        self
+    }
+
+    fn command(&self, file: &str) -> Command {
+        let mut command = Command::new("/bin/bash");
+        command.arg(Path::new(REPOSITORY).join(file));
+        command.env_clear().envs(&self.variables);
+        command.current_dir("/");
+        command
+    }
+
+    fn run(&self, file: &str) -> Ended {
+        let _ = fs::remove_file(self.path("calls"));
+        let output = self.command(file).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
+        Ended {
+            code: output.status.code(),
+            said: text(&output.stdout),
+            errors: text(&output.stderr),
+            calls: calls.lines().map(str::to_string).collect(),
+        }
+    }
+
+    fn report(&self, run: &str) -> String {
+        fs::read_to_string(self.path(run).join("job/report.txt")).unwrap()
+    }
+}
+
+impl Ended {
+    fn call(&self, with: &str) -> &str {
+        let mut found = self.calls.iter().filter(|call| call.contains(with));
+        let one = found.next();
+        one.unwrap_or_else(|| panic!("no {with}: {:?} {} {}", self.calls, self.said, self.errors))
+    }
+
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.said, self.errors);
+        self
+    }
+}
+
+#[test]
+fn one_rank_a_gpu_bound_to_its_cores_on_1_2_and_3_nodes() {
+    for nodes in 1..=3 {
+        let hosts = &["node1", "node2", "node3"][..nodes];
+        let (ranks, cpus) = ((4 * nodes).to_string(), (48 * nodes).to_string());
+        // OpenPBS lists a host once and leaves the rest to qstat; Gadi lists it once a core and has variables.
+        let plain = Job::new(hosts);
+        let gadi = Job::new(
+            &hosts
+                .iter()
+                .flat_map(|host| [*host; 48])
+                .collect::<Vec<_>>(),
+        )
+        .qstat("")
+        .with("PBS_NGPUS", &ranks)
+        .with("PBS_NCPUS", &cpus);
+        for job in [plain, gadi] {
+            let jobfs = job.path("jobfs").display().to_string();
+            let job = job.with("PBS_JOBFS", &jobfs);
+            let ended = job.run("pbs/gpuvolta.pbs").ok();
+            let mapping = format!("mpirun -np {ranks} --map-by ppr:4:node:PE=12 --bind-to core");
+            let train = ended.call(&mapping);
+            let nodefile = format!("--hostfile {}", job.path("nodes").display());
+            assert_eq!(train.contains(&nodefile), nodes > 1, "{train}");
+            let staged = format!("--data {jobfs}/tfbind-mpi.11.fake/data.h5");
+            for work in ["doctor", "train", "evaluate"] {
+                let call = ended.call(&format!("tfbind-mpi {work}"));
+                assert!(call.contains(&staged), "{call}");
+            }
+            // On several hosts each has its copy made, and removed, by a process of its own.
+            let each = format!("mpirun -np {nodes} --map-by ppr:1:node");
+            let copies = ended
+                .calls
+                .iter()
+                .filter(|call| call.starts_with(&each))
+                .count();
+            assert_eq!(copies, if nodes > 1 { 2 } else { 0 }, "{:?}", ended.calls);
+            assert_eq!(fs::read_dir(&jobfs).unwrap().count(), 0);
+            let doctor = ended
+                .calls
+                .iter()
+                .position(|call| call.starts_with("tfbind-mpi doctor"));
+            let begun = ended
+                .calls
+                .iter()
+                .position(|call| call.starts_with("tfbind-mpi train"));
+            assert!(doctor < begun);
+        }
+    }
+}
+
+#[test]
+fn without_gpus_one_rank_a_core_or_as_many_as_are_asked_for() {
+    let job = Job::new(&["node1", "node2"]).qstat("Resource_List.ncpus = 16");
+    fs::remove_file(job.path("home/target/release/nvidia-smi")).unwrap();
+    let ended = job.run("pbs/gpuvolta.pbs").ok();
+    ended.call("mpirun -np 16 --map-by ppr:8:node:PE=1 --bind-to core");
+    assert!(ended.said.contains("where it lies"), "{}", ended.said);
+    let ended = job.with("RANKS", "4").run("pbs/gpuvolta.pbs").ok();
+    ended.call("mpirun -np 4 --map-by ppr:2:node:PE=4 --bind-to core");
+    ended.call("--resume");
+
+    // What neither a variable nor qstat says is seen on the host.
+    let job = Job::new(&["node1"]).qstat("");
+    let ended = job.run("pbs/dgxa100.pbs").ok();
+    ended.call("mpirun -np 4 --map-by ppr:4:node:PE=12 --bind-to core");
+    let job = job.with("RANKS", "96");
+    let ended = job.run("pbs/dgxa100.pbs").ok();
+    ended.call("mpirun -np 96 --map-by ppr:96:node --bind-to none");
+}
+
+#[test]
+fn data_that_do_not_fit_are_read_in_place() {
+    let job = Job::new(&["node1"]).with("PBS_JOBFS", "/dev/shm");
+    // Larger than any disk, and empty.
+    let data = fs::File::create(job.path("data.h5")).unwrap();
+    data.set_len(1 << 43).unwrap();
+    let ended = job.run("pbs/gpuhopper.pbs").ok();
+    assert!(
+        ended.errors.contains("MiB free on /dev/shm"),
+        "{}",
+        ended.errors
+    );
+    let place = format!("--data {}", job.path("data.h5").display());
+    assert!(ended.call("tfbind-mpi train").contains(&place));
+}
+
+#[test]
+fn before_the_wall_time_it_saves_and_goes_on_in_another_job_so_many_times() {
+    let job = Job::new(&["node1"])
+        .with("TRAIN", "--epochs 30 --from a.toml --lr 0.1")
+        .with("MAX_RESUBMITS", "2")
+        .with("PBS_O_QUEUE", "gpuvolta")
+        .qstat(
+            "project = ab12\nResource_List.walltime = 00:00:02\nResource_List.ngpus = 4\nResource_List.ncpus = 48\n\
+             Resource_List.mem = 400000kb\nResource_List.storage = gdata/ab12\njob_state = R",
+        )
+        .with("MARGIN", "1")
+        .touch("endless");
+    let ended = job.run("pbs/gpuvolta.pbs");
+    assert_eq!(ended.code, Some(75), "{}", ended.errors);
+    let settings = job.path("runs/data/job/settings").display().to_string();
+    let qsub = ended.call("qsub").to_string();
+    for part in [
+        "-P ab12",
+        "-q gpuvolta",
+        "-l walltime=00:00:02,ncpus=48,ngpus=4,mem=400000kb,storage=gdata/ab12",
+        &format!("TFBIND_SETTINGS={settings}"),
+        "home/pbs/gpuvolta.pbs",
+    ] {
+        assert!(qsub.contains(part), "{part}: {qsub}");
+    }
+    assert!(job.report("runs/data").contains("goes on in job 12.fake"));
+
+    // The next job has nothing but that file of settings; it resumes, without the settings of another run.
+    let job = job
+        .without("TRAIN")
+        .without("DATA")
+        .without("MAX_RESUBMITS")
+        .without("MARGIN")
+        .with("TFBIND_SETTINGS", &settings);
+    let ended = job.run("pbs/gpuvolta.pbs");
+    let train = ended.call("tfbind-mpi train");
+    assert!(train.contains("--epochs 30 --lr 0.1 --resume"), "{train}");
+    assert!(!train.contains("--from"), "{train}");
+    ended.call("qsub");
+
+    let ended = job.run("pbs/gpuvolta.pbs");
+    assert_eq!(ended.code, Some(75));
+    assert!(!ended.calls.iter().any(|call| call.starts_with("qsub")));
+    assert!(job.report("runs/data").contains("MAX_RESUBMITS=2"));
+}
+
+#[test]
+fn a_job_that_gets_nowhere_fails_or_is_deleted_is_not_submitted_again() {
+    let limited = || {
+        Job::new(&["node1"])
+            .with("PBS_WALLTIME", "2")
+            .with("MARGIN", "1")
+    };
+    let not_again = |job: Job, code, why: &str| {
+        let ended = job.run("pbs/gpuvolta.pbs");
+        assert_eq!(ended.code, Some(code), "{}{}", ended.said, ended.errors);
+        assert!(!ended.calls.iter().any(|call| call.starts_with("qsub")));
+        let all = ended.said + &ended.errors;
+        assert!(all.contains(why), "{all}");
+    };
+    not_again(
+        limited().touch("endless").touch("standstill"),
+        75,
+        "no step was saved",
+    );
+    not_again(Job::new(&["node1"]).touch("sick"), 2, "doctor found");
+
+    for (signal, state, again) in [
+        (
+            "-TERM",
+            "job_state = R\ncomment = Job run at noon and terminated by me",
+            false,
+        ),
+        ("-TERM", "job_state = R", true),
+        ("-USR1", "job_state = E", true),
+    ] {
+        let job = Job::new(&["node1"]).qstat(state).touch("endless");
+        let mut process = job.command("pbs/gpuvolta.pbs").spawn().unwrap();
+        let calls = || fs::read_to_string(job.path("calls")).unwrap_or_default();
+        while !calls().contains("tfbind-mpi train") {
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(200));
+        let id = process.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(process.wait().unwrap().code(), Some(75));
+        assert_eq!(calls().contains("qsub"), again, "{signal} {state}");
+        assert!(job.path("runs/data/last.safetensors").exists());
+    }
+}
+
+#[test]
+fn a_page_says_what_the_job_took_and_gave() {
+    let job = Job::new(&["node1"])
+        .with("PBS_NCPUS", "48")
+        .touch("sampled");
+    job.run("pbs/gpuvolta.pbs").ok();
+    let report = job.report("runs/data");
+    for line in [
+        "ended         done",
+        "GPU busy      85 % of the time (2 samples on node1)",
+        "samples/s     512.3",
+        "steps         0 to 2 in this job; epoch 2",
+        "validation    pr_auc 0.5100  auroc 0.9000",
+        "test          pr_auc 0.5250  auroc 0.9100",
+    ] {
+        assert!(report.contains(line), "{line}: {report}");
+    }
+    // Service units by NCI's examples: 12 cores for 5 hours; the same with a whole node's memory; a job's own log.
+    for (queue, cpus, memory, seconds, units) in [
+        ("gpuvolta", 12, "90gb", 18_000, "180.00"),
+        ("gpuvolta", 12, "380gb", 18_000, "716.23"),
+        ("normal", 8, "128gb", 18_000, "320.00"),
+        ("dgxa100", 16, "", 974, "19.48"),
+        ("workq", 16, "", 974, ""),
+    ] {
+        let script = format!(
+            ". {REPOSITORY}/pbs/batch.sh; . {REPOSITORY}/pbs/report.sh; home={REPOSITORY} queue={queue} cpus={cpus} \
+             job_facts='Resource_List.mem = {memory}'; service_units {seconds}"
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim(),
+            units,
+            "{queue} {cpus}"
+        );
+    }
+}
+
+#[test]
+fn prep_scaling_and_the_jobs_of_a_sweep() {
+    let job = Job::new(&["node1"])
+        .with("DATA", "new.h5")
+        .with("PREP", "--fasta hg38.fa");
+    let ended = job.run("pbs/prep.pbs").ok();
+    let wanted = format!(
+        "make --fasta hg38.fa --out {}",
+        job.path("new.h5").display()
+    );
+    ended.call(&wanted);
+    assert!(job.report("runs/new-prep").contains("test: 13 windows"));
+    assert!(job.run("pbs/prep.pbs").errors.contains("is there already"));
+
+    let ended = Job::new(&["node1"])
+        .with("RANKS", "6")
+        .run("pbs/scaling.pbs")
+        .ok();
+    ended.call("bench scaling --ranks 1,2,4,6 --data");
+
+    let job = Job::new(&["node1"])
+        .with("SWEEP", "lines")
+        .with("PBS_ARRAY_INDEX", "2")
+        .with("TRAIN", "--epochs 3")
+        .with("PBS_WALLTIME", "2")
+        .with("MARGIN", "1")
+        .touch("endless");
+    fs::write(job.path("lines"), "--lr 0.1\n--lr 0.2\n").unwrap();
+    let ended = job.run("pbs/sweep.pbs");
+    let run = job.path("runs/data-sweep/2").display().to_string();
+    let train = ended.call("tfbind-mpi train");
+    assert!(
+        train.ends_with("--epochs 3 --lr 0.2") && train.contains(&run),
+        "{train}"
+    );
+    ended.call("-J 2-3:2");
+    let ended = job.with("PBS_ARRAY_INDEX", "3").run("pbs/sweep.pbs").ok();
+    assert!(ended.said.contains("has no line 3"), "{}", ended.said);
+}
+
+#[test]
+fn what_is_missing_is_one_line_that_says_what_to_do() {
+    let job = || Job::new(&["node1", "node2"]);
+    let train = "pbs/gpuvolta.pbs";
+    for (job, file, said) in [
+        (
+            job().without("PBS_JOBID"),
+            train,
+            "give it to qsub or sbatch",
+        ),
+        (
+            job().without("PBS_NODEFILE"),
+            train,
+            "the batch system names no host",
+        ),
+        (
+            job().with("PBS_NODEFILE", "/nowhere"),
+            train,
+            "PBS_NODEFILE=/nowhere: no such file",
+        ),
+        (
+            job().without("DATA"),
+            train,
+            "DATA is not given: -v DATA=FILE.h5",
+        ),
+        (
+            job().with("DATA", "no.h5"),
+            train,
+            "no.h5: cannot be read on node1",
+        ),
+        (
+            job().with("PBS_NGPUS", "3"),
+            train,
+            "3 ranks on 2 hosts (node1 node2)",
+        ),
+        (
+            job().with("PBS_NGPUS", "four"),
+            train,
+            "PBS_NGPUS=four is no number",
+        ),
+        (job().with("RANKS", "0"), train, "0 ranks on 2 hosts"),
+        (job().with("RUN", "my run"), train, "no names with blanks"),
+        (job().with("SITE", "moon"), train, "SITE=moon: there is no"),
+        (
+            job().with("MAX_RESUBMITS", "all"),
+            train,
+            "MAX_RESUBMITS=all is no number",
+        ),
+        (
+            job().with("TFBIND_SETTINGS", "/nowhere"),
+            train,
+            "TFBIND_SETTINGS=/nowhere: no such file",
+        ),
+        (
+            job().with("TFBIND_HOME", "/nowhere"),
+            train,
+            "/nowhere/pbs/job.sh",
+        ),
+        (job(), "pbs/prep.pbs", "PREP is not given"),
+        (job(), "pbs/sweep.pbs", "PBS_ARRAY_INDEX is not set"),
+        (
+            job().with("PBS_ARRAY_INDEX", "1"),
+            "pbs/sweep.pbs",
+            "SWEEP=: give the file",
+        ),
+    ] {
+        let ended = job.run(file);
+        assert_eq!(
+            ended.code,
+            Some(2),
+            "{said}: {}{}",
+            ended.said,
+            ended.errors
+        );
+        assert_eq!(ended.errors.lines().count(), 1, "{}", ended.errors);
+        assert!(ended.errors.contains(said), "{said}: {}", ended.errors);
+    }
+}
+
+#[test]
+fn what_the_site_demands_of_qsub_stands_in_one_file_of_the_user() {
+    let job = Job::new(&["node1"]);
+    fs::write(
+        job.path("settings"),
+        "PROJECT=ab12 STORAGE=gdata/ab12\nTRAIN='--epochs 3'\nDATA=other.h5\n",
+    )
+    .unwrap();
+    let settings = job.path("settings").display().to_string();
+    let job = job.with("TFBIND_SETTINGS", &settings).without("DATA");
+    let submit = |arguments: &[&str]| {
+        let mut command = job.command("pbs/submit");
+        let _ = fs::remove_file(job.path("calls"));
+        let output = command
+            .args(arguments)
+            .current_dir(job.run.dir.path())
+            .output()
+            .unwrap();
+        let calls = fs::read_to_string(job.path("calls")).unwrap_or_default();
+        (output, calls)
+    };
+    let (_, calls) = submit(&["gpuvolta", "DATA=data.h5", "-l", "ngpus=8,ncpus=96"]);
+    let handed = job.path("runs/data/job/settings").display().to_string();
+    assert!(
+        calls.starts_with("qsub -P ab12 -l storage=gdata/ab12 -v TFBIND_HOME="),
+        "{calls}"
+    );
+    assert!(
+        calls.contains(&format!("TFBIND_SETTINGS={handed} -l ngpus=8,ncpus=96")),
+        "{calls}"
+    );
+    let handed = fs::read_to_string(&handed).unwrap();
+    assert!(
+        handed.contains("TRAIN=--epochs\\ 3") && handed.contains("data.h5"),
+        "{handed}"
+    );
+    let (output, calls) = submit(&["gpuvolta", "DATUM=data.h5"]);
+    assert!(!output.status.success() && calls.is_empty());
+}
+
+/// The programs themselves on two ranks of this host: stopped by a signal, gone on with, evaluated.
+#[test]
+fn a_real_run_is_cut_and_goes_on() {
+    let job = Job::new(&["node1"]);
+    let faked = job.path("home/target/release");
+    fs::rename(&faked, job.path("faked")).unwrap();
+    for name in ["mpirun", "nproc", "nvidia-smi", "tfbind-mpi", "tfbind-prep"] {
+        fs::remove_file(job.path("faked").join(name)).unwrap();
+    }
+    let built = Path::new(env!("CARGO_BIN_EXE_tfbind-mpi"))
+        .parent()
+        .unwrap();
+    symlink(built, &faked).unwrap();
+    job.run.write_data(64, |_, _| {});
+    let old = env::var("PATH").unwrap();
+    let path = format!("{}:{old}", job.path("faked").display());
+    let here = job.run.dir.path().display().to_string();
+    let job = job
+        .with("PATH", &path)
+        .with("TMPDIR", &here)
+        .with("RANKS", "2")
+        .with("DEVICE", "cpu")
+        .with("OMPI_MCA_mpi_yield_when_idle", "1")
+        .with("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .with("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .with("TRAIN", "--epochs 999 --batch 2 --threads 1");
+    let mut process = job.command("pbs/gpuvolta.pbs").spawn().unwrap();
+    let log = job.path("runs/data/metrics.jsonl");
+    while !fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 5) {
+        assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let id = process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-USR1", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(75));
+    let saved = job.run.last("runs/data").header.progress.step;
+    let report = job.report("runs/data");
+    assert!(
+        report.contains(&format!("0 to {saved} in this job")),
+        "{report}"
+    );
+
+    let stop = format!("--stop-at {}", saved + 3);
+    let settings = job.path("runs/data/job/settings").display().to_string();
+    let job = job
+        .with("TFBIND_SETTINGS", &settings)
+        .with("TRAIN", &stop)
+        .without("DATA");
+    let ended = job.run("pbs/gpuvolta.pbs").ok();
+    let report = job.report("runs/data");
+    let steps = format!("{saved} to {} in this job", saved + 3);
+    assert!(
+        report.contains(&steps) && report.contains("2 of this run"),
+        "{report}{}",
+        ended.said
+    );
+    assert!(report.contains("test          pr_auc 0."), "{report}");
+}
+
+/// Directives that satisfy the rules of Gadi's queues, and nothing of the user's.
+#[test]
+fn every_job_file_is_its_directives_and_one_call() {
+    let mut bodies = Vec::new();
+    for name in [
+        "prep",
+        "gpuvolta",
+        "dgxa100",
+        "gpuhopper",
+        "scaling",
+        "sweep",
+    ] {
+        let text = fs::read_to_string(format!("{REPOSITORY}/pbs/{name}.pbs")).unwrap();
+        let directives: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("#PBS "))
+            .collect();
+        let asked = |what: &str| {
+            let start = format!("#PBS -l {what}=");
+            let found = directives.iter().find_map(|line| line.strip_prefix(&start));
+            found.map(|value| value.trim_end_matches("GB").to_string())
+        };
+        let count = |what| asked(what).map_or(0, |value| value.parse::<u32>().unwrap());
+        // Cores a GPU, cores and GB of a node; CPU nodes of `normal` have 4 GB a core.
+        let (per_gpu, cores, memory) =
+            match directives.iter().find_map(|l| l.strip_prefix("#PBS -q ")) {
+                Some("gpuvolta") => (12, 48, 382),
+                Some("dgxa100") => (16, 128, 2000),
+                Some("gpuhopper") => (12, 48, 1000),
+                Some("normal") => (0, 48, 192),
+                other => panic!("{name}: {other:?}"),
+            };
+        assert!(
+            per_gpu == 0 || count("ncpus") == per_gpu * count("ngpus"),
+            "{name}"
+        );
+        assert!(
+            count("ncpus") > 0 && count("mem") * cores <= memory * count("ncpus"),
+            "{name}"
+        );
+        assert!(count("jobfs") > 0 && asked("walltime").is_some(), "{name}");
+        for wanted in ["#PBS -l wd", "#PBS -r y"] {
+            assert!(directives.contains(&wanted), "{name}: {wanted}");
+        }
+        let own = |line: &&&str| {
+            line.starts_with("#PBS -P") || line.starts_with("#PBS -M") || line.contains("storage")
+        };
+        assert_eq!(directives.iter().find(own), None);
+        let body = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        let body: Vec<_> = body.map(|line| line.to_string()).collect();
+        assert_eq!(body.len(), 2, "{body:?}");
+        bodies.push(body[0].clone());
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1);
+}
+
+#[test]
+fn shellcheck_finds_nothing() {
+    let script = "shellcheck pbs/*.sh pbs/*.pbs pbs/submit tests/pbs/fake";
+    let mut command = Command::new("bash");
+    match command
+        .args(["-c", script])
+        .current_dir(REPOSITORY)
+        .output()
+    {
+        Ok(output) if output.status.code() == Some(127) => {
+            eprintln!("shellcheck is not installed: not checked")
+        }
+        output => {
+            let output = output.unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
+        }
+    }
+}
