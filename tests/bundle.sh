@@ -13,15 +13,14 @@ root=$work/$SUITE
 trap 'kill "$bootstrap" 2>/dev/null || true; wait; rm -rf --one-file-system "$work"' EXIT
 
 passed=0 failed=0
-# check NAME COMMAND...: what the command says is shown only where it fails.
+# check NAME COMMAND...: what the command says is shown only where it fails. $said names the file that keeps it.
 check() {
-    local name=$1 began=$SECONDS; shift
-    if (set -euo pipefail; timeout --foreground 1800 "$@") >"$work/said" 2>&1; then
-        passed=$((passed + 1)); echo "ok      $name ($((SECONDS - began)) s)"
+    local began=$SECONDS; said=$work/said.$((passed + failed))
+    if "${@:2}" >"$said" 2>&1; then
+        passed=$((passed + 1)); echo "ok      $1 ($((SECONDS - began)) s)"
     else
-        failed=$((failed + 1)); echo "FAILED  $name"; tail -n 30 "$work/said" | sed 's/^/        /'
+        failed=$((failed + 1)); echo "FAILED  $1"; tail -n 30 "$said" | sed 's/^/        /'
     fi
-    cp "$work/said" "$work/${name//[ \/]/_}"
 }
 
 # Only lo, which Open MPI wants; nothing of this environment but where the compilers are.
@@ -57,43 +56,61 @@ END
 chmod +x "$work"/{offline,there,journey}
 mkdir "$work/home" "$work/cargo"
 
-unpack() { mkdir "$work/$2" && tar -x -f "$1" -C "$work/$2" --strip-components 1; }
+unpack() { mkdir "$2" && tar -x -f "$1" -C "$2" --strip-components 1; }
 
+# shellcheck disable=SC2016 # apt-get's own form
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | head -n 1)
 unshare --mount --pid --fork --kill-child nice -n 15 debootstrap --variant=minbase "$SUITE" "$root" "$mirror" >"$work/debootstrap" 2>&1 &
 bootstrap=$!
 
+# ---- the bundle ------------------------------------------------------------------------------------------------
 check "bundle: packed" packaging/bundle.sh
-unpack "$(ls -t dist/*-cpu.tar.gz | head -n 1)" bundle
+unpack "dist/tfbind-mpi-$(packaging/version)-cpu.tar.gz" "$work/bundle"
 cd "$work/bundle"
-check "bundle: no network where it is built" "$work/offline" bash -c \
-    '[ "$(sed 1,2d /proc/net/dev | cut -d : -f 1 | xargs)" = lo ] && [ -z "$(ls "$CARGO_HOME")" ] && [ -z "${LIBTORCH:-}" ]'
-check "bundle: built and installed" "$work/offline" nice -n 15 ./install --prefix "$work/prefix"
-check "bundle: doctor, 1 and 2 ranks" "$work/offline" env PATH="$work/prefix/bin:$PATH" "$work/journey"
-mkdir "$work/old" && printf '#!/bin/sh\necho cargo 1.80.1\n' >"$work/old/cargo" && chmod +x "$work/old/cargo"
-check "bundle: an old Rust is named" bash -c '
-    said=$("$0"/offline env PATH="$0/old:$PATH" ./install --prefix "$0/no" 2>&1) && exit 1
-    grep "Rust 1\.91 or newer is needed, and cargo here is 1\.80\.1" <<<"$said"' "$work"
 
-check "portable: packed from the bundle" "$work/offline" nice -n 15 make portable SITE=loaded
-cd - >/dev/null
+# shellcheck disable=SC2016 # for the shell within
+nothing_around() { "$work/offline" bash -c '! sed 1,2d /proc/net/dev | grep -v lo: && [ -z "$(ls "$CARGO_HOME")${LIBTORCH:-}" ]'; }
+check "bundle: no network, no crates, no libtorch where it is built" nothing_around
+
+check "bundle: built and installed there" "$work/offline" nice -n 15 ./install --prefix "$work/prefix"
+
+check "bundle: doctor, 1 and 2 ranks" "$work/offline" env PATH="$work/prefix/bin:$PATH" "$work/journey"
+of_bundle=$said
+
+mkdir "$work/old" && printf '#!/bin/sh\necho cargo 1.80.1\n' >"$work/old/cargo" && chmod +x "$work/old/cargo"
+old_rust() {
+    ! "$work/offline" env PATH="$work/old:$PATH" ./install --prefix "$work/no" 2>&1 | tee "$work/old/said" &&
+        grep -q "Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer is needed, and cargo here is 1.80.1" "$work/old/said"
+}
+check "bundle: a Rust that is too old is named" old_rust
+
+# ---- the portable programs -------------------------------------------------------------------------------------
+check "portable: packed from the bundle" "$work/offline" nice -n 15 make portable SITE=example
+cd "$OLDPWD"
 wait "$bootstrap" || { echo "debootstrap $SUITE failed:" >&2; tail "$work/debootstrap" >&2; exit 1; }
-mkdir "$root/opt/tfbind-mpi"
-tar -x -f "$work"/bundle/dist/*-linux-x86_64.tar.gz -C "$root/opt/tfbind-mpi" --strip-components 1
+unpack "$work"/bundle/dist/*-linux-x86_64.tar.gz "$root/opt/tfbind-mpi"
 mkdir "$root/opt/tfbind-mpi/libtorch"
 cp "$work/journey" "$root/tmp"
-check "portable: another libc there, no MPI, no HDF5" bash -c '
-    "$0"/there ldd --version | head -n 1
-    [ "$("$0"/there ldd --version | head -n 1)" != "$(ldd --version | head -n 1)" ]
-    [ -z "$("$0"/there find /usr /etc -name "lib*mpi.so*" -o -name "libhdf5*" -o -name "mpirun*")" ]' "$work"
+
+another_system() {
+    local libc
+    libc=$("$work/there" ldd --version | head -n 1) && echo "$libc" && [ "$libc" != "$(ldd --version | head -n 1)" ] &&
+        ! "$work/there" find /usr /etc /var \( -name 'libmpi*' -o -name 'libhdf5*' -o -name 'mpirun*' -o -name 'ssh' \) | grep .
+}
+check "portable: another libc there, no MPI, no HDF5, no ssh" another_system
+
 check "portable: doctor, 1 and 2 ranks" "$work/there" /tmp/journey
-check "portable: the results of the bundle" bash -c '
-    numbers() { grep -E "^(step|loss|pr_auc|auroc)" "$1" | sed "s/  *[0-9.]* samples.*//"; }
-    numbers "$0/portable:_doctor,_1_and_2_ranks"
-    [ "$(numbers "$0/portable:_doctor,_1_and_2_ranks")" = "$(numbers "$0/bundle:_doctor,_1_and_2_ranks")" ]' "$work"
-check "portable: a missing libtorch is named" bash -c '
-    said=$("$0"/there env LIBTORCH=/opt tfbind-mpi doctor 2>&1) && exit 1
-    [ "$said" = "tfbind-mpi: /opt holds no lib/libtorch_cpu.so" ]' "$work"
+
+numbers() { grep -E '^(step|loss|pr_auc|auroc) ' "$1" | sed 's/  *[0-9.]* samples.*//'; }
+same_numbers() { numbers "$of_bundle" && [ "$(numbers "$of_bundle")" = "$(numbers "$1")" ]; }
+check "portable: the numbers of the bundle's" same_numbers "$said"
+
+no_libtorch_there() {
+    local words
+    ! words=$("$work/there" env LIBTORCH=/opt tfbind-mpi doctor 2>&1) && echo "$words" &&
+        [ "$words" = "tfbind-mpi: /opt holds no lib/libtorch_cpu.so" ]
+}
+check "portable: a missing libtorch is named" no_libtorch_there
 
 echo "bundle: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]
