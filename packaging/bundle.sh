@@ -16,12 +16,11 @@ trap 'rm -rf "$stage"' EXIT
 git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$stage"
 cp packaging/install "$stage"
 packaging/version >"$stage/VERSION"
-(
-    cd "$stage"
-    # What cargo says is what tells it to look for crates in vendor/.
-    crates=$(cargo vendor --quiet --locked --versioned-dirs vendor)
-    printf '\n%s\n' "$crates" >>.cargo/config.toml
-)
+chmod 755 "$stage"
+# What cargo prints is what tells it later to look for crates in vendor/.
+crates=$(cd "$stage" && cargo vendor --locked --versioned-dirs vendor 2>vendor.log) || { cat "$stage/vendor.log" >&2; exit 1; }
+rm "$stage/vendor.log"
+printf '\n%s\n' "$crates" >>"$stage/.cargo/config.toml"
 folders=()
 for build in ${TORCH:-cpu}; do folders+=("$(libtorch_folder "$build")"); done
 archive=dist/$name-$(tr ' ' - <<<"${TORCH:-cpu}").tar.gz
