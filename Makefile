@@ -1,5 +1,6 @@
 # make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
+# make install PREFIX=FOLDER: build, then programs, job files, site files, libtorch and a modulefile into FOLDER.
 # make bundle: all that building needs on a machine without a network, with the libtorch that TORCH names, in dist/.
 # make portable: the built programs with their MPI and HDF5, for a machine that has none, in dist/.
 # make test-bundle: tries both, as root: builds without a network, runs in another Debian (SUITE) without MPI and HDF5.
@@ -17,7 +18,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test bundle portable test-bundle mpich faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install bundle portable test-bundle mpich faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -48,11 +49,38 @@ demo: build
 	echo
 	grep -E '^[a-z_]+ [a-z0-9.:]+$$' $(DEMO)/evaluation.txt
 
+test: export ALSO := shellcheck
 test:
 	@. modules/$(SITE)
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --workspace
+
+# What was there of an earlier install is replaced. A libtorch of this checkout goes along, by hard links where it can;
+# any other is left where it lies.
+install: build
+	@. modules/$(SITE)
+	[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+	prefix=$$(realpath -m "$(PREFIX)")
+	home=$$prefix/lib/tfbind-mpi
+	version=$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+	rm -rf "$$home"
+	mkdir -p "$$home/.cache" "$$prefix/bin" "$$prefix/modulefiles/tfbind-mpi"
+	install -m 755 target/release/tfbind-mpi target/release/tfbind-prep "$$prefix/bin"
+	cp -r pbs slurm modules "$$home"
+	sed -i "s|\$${[A-Z_]*:-\$$PWD}|$$home|" "$$home"/pbs/*.pbs "$$home"/slurm/*.sbatch
+	case $$LIBTORCH in
+	    "$$PWD"/.cache/*)
+	        for build in .cache/libtorch*/complete; do
+	            cp -al "$$(dirname "$$build")" "$$home/.cache/" 2>/dev/null || cp -a "$$(dirname "$$build")" "$$home/.cache/"
+	        done
+	        libtorch=$$home/.cache/$${LIBTORCH#"$$PWD"/.cache/} ;;
+	    *)  ln -s "$$LIBTORCH" "$$home/libtorch"
+	        libtorch=$$LIBTORCH ;;
+	esac
+	sed -e "s|@PREFIX@|$$prefix|; s|@LIBTORCH@|$$libtorch|; s|@VERSION@|$$version|; s|@MODULES@|$${TFBIND_MODULES:-}|" \
+	    modules/modulefile.in >"$$prefix/modulefiles/tfbind-mpi/$$version"
+	echo "module use $$prefix/modulefiles; module load tfbind-mpi"
 
 bundle:
 	@. modules/$(SITE)

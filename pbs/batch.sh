@@ -9,9 +9,13 @@ requested() { sed -n "s/^[[:space:]]*Resource_List\.$1 = //p" <<<"$job_facts"; }
 # An attribute of the job: fact job_state.
 fact() { sed -n "s/^[[:space:]]*$1 = //p" <<<"$job_facts"; }
 
-ask_qstat() {
-    job_facts=
-    ! command -v qstat >/dev/null || job_facts=$(timeout 30 qstat -f "$job_id" 2>/dev/null) || job_facts=
+# What is known of a job, in the words of `qstat -f`. Slurm without its qstat tells the state alone.
+facts_of() {
+    if command -v qstat >/dev/null; then
+        timeout 30 qstat -f "$1" 2>/dev/null || true
+    elif command -v squeue >/dev/null; then
+        squeue --noheader --jobs "$1" --format ' job_state = %t' 2>/dev/null || true
+    fi
 }
 
 # Seconds of [[[days-]hours:]minutes:]seconds; Slurm writes days so.
@@ -31,7 +35,7 @@ is_count() { [[ $1 =~ ^[0-9]+$ ]]; }
 find_job() {
     job_id=${PBS_JOBID:-${SLURM_JOB_ID:-}}
     [ -n "$job_id" ] || fail "neither PBS_JOBID nor SLURM_JOB_ID is set: this is a job file, give it to qsub or sbatch"
-    ask_qstat
+    job_facts=$(facts_of "$job_id")
     if [ -n "${PBS_NODEFILE:-}" ]; then
         nodefile=$PBS_NODEFILE
         [ -s "$nodefile" ] || fail "PBS_NODEFILE=$nodefile: no such file, or an empty one"
@@ -51,7 +55,7 @@ find_job() {
     jobfs=${PBS_JOBFS:-${SLURM_TMPDIR:-${TMPDIR:-}}}
     local limit=${PBS_WALLTIME:-$(requested walltime)}
     if [ -z "$limit" ] && [ -n "${SLURM_JOB_ID:-}" ]; then
-        limit=$(squeue -h -j "$SLURM_JOB_ID" -o %l)
+        limit=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %l)
     fi
     case $limit in
         *[!0-9:-]* | "") wall_seconds= ;; # not known, or without limit
@@ -109,7 +113,7 @@ find_ranks() {
 # Who is asked to stop before the wall time ends can go on; who is deleted should not come back.
 is_deleted() {
     [ -z "$wall_seconds" ] || [ "$SECONDS" -lt $((wall_seconds - margin)) ] || return 1
-    ask_qstat
+    job_facts=$(facts_of "$job_id")
     local state
     state=$(fact job_state)
     # OpenPBS leaves a deleted job in state R until it has ended, and says so in the comment.
@@ -118,9 +122,16 @@ is_deleted() {
 
 # Submits this job file again with what this job was given and asked for; prints the new job's id.
 submit_again() {
+    case $job_file in
+        *.sbatch) sbatch_again ;;
+        *)        qsub_again ;;
+    esac
+}
+
+qsub_again() {
     local -a options=() asked=()
     local name value option
-    ask_qstat
+    job_facts=$(facts_of "$job_id")
     while read -r name option value; do
         [ -n "$value" ] || value=$(fact "$name")
         [[ -z $value || $value == _pbs_project_default ]] || options+=("$option" "$value")
@@ -142,4 +153,21 @@ submit_again() {
     # Of an array this index alone; PBS takes no range of one.
     [ -z "$array_index" ] || options+=(-J "$array_index-$((array_index + 1)):2")
     qsub "${options[@]}" -v "$(hand_on "$run")" "$home/$job_file"
+}
+
+sbatch_again() {
+    local -a options=()
+    local option value
+    while read -r option value; do
+        [ -z "$value" ] || options+=("$option=$value")
+    done <<<"--nodes ${SLURM_JOB_NUM_NODES:-}
+        --ntasks-per-node ${SLURM_NTASKS_PER_NODE:-}
+        --cpus-per-task ${SLURM_CPUS_PER_TASK:-}
+        --gpus-per-node ${SLURM_GPUS_ON_NODE:-}
+        --mem ${SLURM_MEM_PER_NODE:-}
+        --time ${wall_seconds:+$(clock "$wall_seconds")}
+        --partition ${SLURM_JOB_PARTITION:-}
+        --account ${SLURM_JOB_ACCOUNT:-}
+        --array $array_index"
+    sbatch --parsable "${options[@]}" --export="ALL,$(hand_on "$run")" "$home/$job_file"
 }

@@ -41,15 +41,18 @@ begin() {
 
 # `launch` starts a program on all ranks, `on_each_host` one on each host.
 lay_out() {
-    local where=() name
+    local name
+    where=()
     [ ${#hosts[@]} -eq 1 ] || where=(--hostfile "$nodefile")
     for name in PATH LD_LIBRARY_PATH LIBTORCH; do
         [ -z "${!name:-}" ] || where+=(-x "$name")
     done
     launch=(mpirun -np "$ranks" "${mapping[@]}" "${where[@]}")
     on_each_host=(mpirun -np "${#hosts[@]}" --map-by ppr:1:node --bind-to none "${where[@]}")
-    # After SIGTERM Open MPI gives ranks one second, too few for a large step and a checkpoint.
-    export OMPI_MCA_odls_base_sigkill_timeout=20 PRTE_MCA_odls_base_sigkill_timeout=20
+    # After SIGTERM Open MPI gives ranks one second, too few for a long step and a checkpoint. It waits as long, twice,
+    # whenever ranks end with a code such as that of a run to go on with.
+    export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-5}
+    export PRTE_MCA_odls_base_sigkill_timeout=$OMPI_MCA_odls_base_sigkill_timeout
 }
 
 # modules/SITE: the one named, or the one whose name the host's name or the distribution's begins with.
@@ -63,6 +66,8 @@ load_site() {
     SITE=${SITE:-$found}
     [ -n "$SITE" ] || fail "no file in $home/modules is called like this host ($names): name one, SITE=..."
     [ -r "$home/modules/$SITE" ] || fail "SITE=$SITE: there is no $home/modules/$SITE"
+    # Left by make install where libtorch is none of this program's.
+    [ ! -e "$home/libtorch" ] || export LIBTORCH=${LIBTORCH:-$home/libtorch}
     local from=$PWD
     cd "$home"
     # Site files are read as a user's shell would: module functions fail under set -eu.
@@ -73,7 +78,7 @@ load_site() {
     cd "$from"
     # Of a checkout, or of make install.
     PATH=$home/target/release:$home/../../bin:$PATH
-    LD_LIBRARY_PATH=${LIBTORCH:+$LIBTORCH/lib:}${LD_LIBRARY_PATH:-}
+    LD_LIBRARY_PATH=${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export PATH LD_LIBRARY_PATH
     command -v tfbind-mpi >/dev/null || fail "no tfbind-mpi in $home/target/release or on PATH: make build, or make install"
 }
@@ -116,4 +121,5 @@ clean_up() {
     stop_gpu_samples
     end_stage
     [ -z "$claimed" ] || rm -f "$claimed"
+    [ "$nodefile" = "${PBS_NODEFILE:-}" ] || rm -f "$nodefile"
 }

@@ -28,6 +28,9 @@ gpu_busy() {
     fi
 }
 
+# Service units of a core and hour in this queue; empty where the table lacks it.
+charge_rate() { awk -v queue="$queue" '$1 == queue { print $2 }' "$home/pbs/charges"; }
+
 # Service units of so many seconds of this job; empty where the queue is not in the table. GB of its memory count as the
 # cores whose share they are.
 service_units() {

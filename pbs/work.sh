@@ -17,8 +17,8 @@ claim_run() {
     local holder=''
     mkdir -p "$run/job"
     [ ! -e "$run/job/running" ] || holder=$(<"$run/job/running")
-    if [ -n "$holder" ] && [ "$holder" != "$job_id" ] && command -v qstat >/dev/null; then
-        ! qstat -f "$holder" 2>/dev/null | grep -q 'job_state = R' || fail "job $holder is at work in $run"
+    if [ -n "$holder" ] && [ "$holder" != "$job_id" ]; then
+        ! grep -q 'job_state = R' <<<"$(facts_of "$holder")" || fail "job $holder is at work in $run"
     fi
     claimed=$run/job/running
     echo "$job_id" >"$claimed"
@@ -74,8 +74,9 @@ train_once() {
     stop_gpu_samples
     ended=failed split=test
     if [ "$code" -eq 0 ]; then
-        contents=$(tfbind-prep inspect "$data") || fail "$data: tfbind-prep inspect cannot read it (see above)"
-        grep -q '^test:' <<<"$contents" || split=valid
+        # A file may have been made without test windows.
+        contents=$(tfbind-prep inspect "$data" 2>/dev/null | grep -o '^[a-z]*:') || contents=test:
+        [[ $contents == *test:* ]] || split=valid
         watch "${launch[@]}" tfbind-mpi evaluate "$run" --data "$data" --split "$split" "${device[@]}"
         [ "$code" -ne 0 ] || ended='done'
     fi
@@ -138,23 +139,29 @@ prep_job() {
     exit "$code"
 }
 
-# 1, 2, 4, ... ranks up to those of the job, and all of them.
+# 1, 2, 4, ... ranks up to those of the job, and all of them; fewer ranks lie as densely as all. A folder that was cut
+# short goes on.
 scaling_job() {
     begin "$1" scaling
     [ -r "$DATA" ] || fail "DATA=$DATA: cannot be read on $(hostname); does the job see that file system (STORAGE)?"
-    local -a options=() list=()
-    local count
+    local -a options=() settings=() list=()
+    local count rate
     read -ra options <<<"${SCALING:-}"
+    read -ra settings <<<"${TRAIN:-}"
     for ((count = 1; count < ranks; count *= 2)); do list+=("$count"); done
     list+=("$ranks")
+    rate=$(charge_rate)
+    [ -z "$rate" ] || options+=(--su-rate "$rate" --cpus-per-rank "$((cpus / ranks))")
     claim_run
     stage
     ask_doctor "${launch[@]}" tfbind-mpi doctor --data "$data" --run "$run" "${device[@]}"
     first_step=0 last=0
     start_gpu_samples
-    watch tfbind-mpi bench scaling --ranks "$(IFS=,; echo "${list[*]}")" --data "$data" --out "$run" "${options[@]}"
+    watch tfbind-mpi bench scaling --ranks "$(IFS=,; echo "${list[*]}")" --data "$data" --out "$run" \
+        --mpirun "mpirun ${mapping[*]} ${where[*]}" "${options[@]}" -- "${device[@]}" "${settings[@]}"
     stop_gpu_samples
     outcome="failed with code $code (see above)"
+    [ -z "$signalled" ] || outcome="stopped by SIG$signalled: qsub goes on"
     [ "$code" -ne 0 ] || outcome='done'
     report "$(head -n 20 "$run/scaling.csv" 2>/dev/null)"
     exit "$code"

@@ -13,7 +13,7 @@ use std::{
 use crate::common::Run;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-const FAKED: [&str; 8] = [
+const FAKED: [&str; 11] = [
     "mpirun",
     "qsub",
     "qstat",
@@ -22,6 +22,9 @@ const FAKED: [&str; 8] = [
     "nvidia-smi",
     "tfbind-mpi",
     "tfbind-prep",
+    "sbatch",
+    "squeue",
+    "scontrol",
 ];
 
 /// A job of 4 GPUs a node in a folder of its own, with the variables that OpenPBS sets and no others.
@@ -226,19 +229,20 @@ fn before_the_wall_time_it_saves_and_goes_on_in_another_job_so_many_times() {
         .with("MAX_RESUBMITS", "2")
         .with("PBS_O_QUEUE", "gpuvolta")
         .qstat(
-            "project = ab12\nResource_List.walltime = 00:00:02\nResource_List.ngpus = 4\nResource_List.ncpus = 48\n\
+            "project = ab12\nResource_List.walltime = 00:00:05\nResource_List.ngpus = 4\nResource_List.ncpus = 48\n\
              Resource_List.mem = 400000kb\nResource_List.storage = gdata/ab12\njob_state = R",
         )
         .with("MARGIN", "1")
         .touch("endless");
     let ended = job.run("pbs/gpuvolta.pbs");
     assert_eq!(ended.code, Some(75), "{}", ended.errors);
+    let job = job.touch("cut");
     let settings = job.path("runs/data/job/settings").display().to_string();
     let qsub = ended.call("qsub").to_string();
     for part in [
         "-P ab12",
         "-q gpuvolta",
-        "-l walltime=00:00:02,ncpus=48,ngpus=4,mem=400000kb,storage=gdata/ab12",
+        "-l walltime=00:00:05,ncpus=48,ngpus=4,mem=400000kb,storage=gdata/ab12",
         &format!("TFBIND_SETTINGS={settings}"),
         "home/pbs/gpuvolta.pbs",
     ] {
@@ -267,11 +271,6 @@ fn before_the_wall_time_it_saves_and_goes_on_in_another_job_so_many_times() {
 
 #[test]
 fn a_job_that_gets_nowhere_fails_or_is_deleted_is_not_submitted_again() {
-    let limited = || {
-        Job::new(&["node1"])
-            .with("PBS_WALLTIME", "2")
-            .with("MARGIN", "1")
-    };
     let not_again = |job: Job, code, why: &str| {
         let ended = job.run("pbs/gpuvolta.pbs");
         assert_eq!(ended.code, Some(code), "{}{}", ended.said, ended.errors);
@@ -280,7 +279,7 @@ fn a_job_that_gets_nowhere_fails_or_is_deleted_is_not_submitted_again() {
         assert!(all.contains(why), "{all}");
     };
     not_again(
-        limited().touch("endless").touch("standstill"),
+        Job::new(&["node1"]).touch("cut").touch("standstill"),
         75,
         "no step was saved",
     );
@@ -373,14 +372,14 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
         .run("pbs/scaling.pbs")
         .ok();
     ended.call("bench scaling --ranks 1,2,4,6 --data");
+    ended.call("--mpirun mpirun --map-by ppr:6:node:PE=8 --bind-to core");
+    ended.call("--su-rate 3 --cpus-per-rank 8");
 
     let job = Job::new(&["node1"])
         .with("SWEEP", "lines")
         .with("PBS_ARRAY_INDEX", "2")
         .with("TRAIN", "--epochs 3")
-        .with("PBS_WALLTIME", "2")
-        .with("MARGIN", "1")
-        .touch("endless");
+        .touch("cut");
     fs::write(job.path("lines"), "--lr 0.1\n--lr 0.2\n").unwrap();
     let ended = job.run("pbs/sweep.pbs");
     let run = job.path("runs/data-sweep/2").display().to_string();
@@ -392,6 +391,44 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
     ended.call("-J 2-3:2");
     let ended = job.with("PBS_ARRAY_INDEX", "3").run("pbs/sweep.pbs").ok();
     assert!(ended.said.contains("has no line 3"), "{}", ended.said);
+}
+
+/// The same body under Slurm's own names, without its qsub and qstat.
+#[test]
+fn slurm_job_files_differ_in_nothing_but_the_header() {
+    let job = Job::new(&["node1", "node2"])
+        .without("PBS_JOBID")
+        .without("PBS_NODEFILE")
+        .without("PBS_QUEUE")
+        .without("PBS_O_WORKDIR")
+        .with("SLURM_JOB_ID", "7")
+        .with("SLURM_JOB_NODELIST", "node[1-2]")
+        .with("SLURM_JOB_NUM_NODES", "2")
+        .with("SLURM_JOB_PARTITION", "gpu")
+        .with("SLURM_CPUS_ON_NODE", "16")
+        .with("SLURM_GPUS_ON_NODE", "2")
+        .touch("cut");
+    let data = job.path("data.h5").display().to_string();
+    let run = job.path("runs/data").display().to_string();
+    let job = job.with("DATA", &data).with("RUN", &run);
+    for name in ["qsub", "qstat"] {
+        fs::remove_file(job.path("home/target/release").join(name)).unwrap();
+    }
+    let ended = job.run("slurm/train.sbatch");
+    assert_eq!(ended.code, Some(75), "{}{}", ended.said, ended.errors);
+    ended.call("mpirun -np 4 --map-by ppr:2:node:PE=8 --bind-to core --hostfile");
+    let next = ended.call(
+        "sbatch --parsable --nodes=2 --gpus-per-node=2 --time=0:10:00 --partition=gpu --export=ALL,TFBIND_HOME=",
+    );
+    assert!(next.ends_with("slurm/train.sbatch"), "{next}");
+    for name in ["train", "prep", "scaling", "sweep"] {
+        let text = fs::read_to_string(format!("{REPOSITORY}/slurm/{name}.sbatch")).unwrap();
+        let body = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        let last = format!("{name}_job slurm/{name}.sbatch");
+        assert_eq!(body.skip(1).collect::<Vec<_>>(), [last]);
+    }
 }
 
 #[test]
@@ -536,6 +573,7 @@ fn a_real_run_is_cut_and_goes_on() {
         .with("RANKS", "2")
         .with("DEVICE", "cpu")
         .with("OMPI_MCA_mpi_yield_when_idle", "1")
+        .with("OMPI_MCA_odls_base_sigkill_timeout", "1")
         .with("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .with("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
         .with("TRAIN", "--epochs 999 --batch 2 --threads 1");
@@ -639,7 +677,7 @@ fn every_job_file_is_its_directives_and_one_call() {
 
 #[test]
 fn shellcheck_finds_nothing() {
-    let script = "shellcheck pbs/*.sh pbs/*.pbs pbs/submit tests/pbs/fake";
+    let script = "shellcheck pbs/*.sh pbs/*.pbs pbs/submit slurm/* tests/pbs/fake";
     let mut command = Command::new("bash");
     match command
         .args(["-c", script])
