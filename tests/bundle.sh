@@ -10,9 +10,17 @@ unset LIBTORCH
 export TORCH=cpu
 work=$(mktemp -d)
 root=$work/$SUITE
-trap 'kill "$bootstrap" 2>/dev/null || true; wait; rm -rf --one-file-system "$work"' EXIT
+passed=0 failed=0 ended=0 bootstrap=
+finish() {
+    [ "$ended" -eq 1 ] || failed=$((failed + 1))
+    kill ${bootstrap:+"$bootstrap"} 2>/dev/null || true
+    wait
+    rm -rf --one-file-system "$work"
+    echo "bundle: $passed passed, $failed failed"
+    [ "$failed" -eq 0 ] || exit 1
+}
+trap finish EXIT
 
-passed=0 failed=0
 # check NAME COMMAND...: what the command says is shown only where it fails. $said names the file that keeps it.
 check() {
     local began=$SECONDS; said=$work/said.$((passed + failed))
@@ -28,13 +36,13 @@ mpi=(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_ba
     OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none)
 cat >"$work/offline" <<END
 #!/usr/bin/env bash
-exec unshare --net bash -c 'ip link set lo up && exec "\$@"' - env -i HOME="$work/home" TMPDIR="$work" \\
+exec timeout 2400 unshare --net bash -c 'ip link set lo up && exec "\$@"' - env -i HOME="$work/home" TMPDIR="$work" \\
     CARGO_HOME="$work/cargo" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" PATH="$PATH" ${mpi[*]} "\$@"
 END
 # A root of its own; libtorch as folder of the unpacked portable archive.
 cat >"$work/there" <<END
 #!/usr/bin/env bash
-exec unshare --net --mount --pid --fork --kill-child bash -c '
+exec timeout 2400 unshare --net --mount --pid --fork --kill-child bash -c '
     mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && mount --rbind /sys "$root/sys" && ip link set lo up
     mount --bind "$PWD/.cache/libtorch" "$root/opt/tfbind-mpi/libtorch"
     exec chroot "$root" env -i HOME=/tmp PATH=/opt/tfbind-mpi/bin:/usr/bin:/bin ${mpi[*]} "\$@"' - "\$@"
@@ -64,8 +72,8 @@ unshare --mount --pid --fork --kill-child nice -n 15 debootstrap --variant=minba
 bootstrap=$!
 
 # ---- the bundle ------------------------------------------------------------------------------------------------
-check "bundle: packed" packaging/bundle.sh
-unpack "dist/tfbind-mpi-$(packaging/version)-cpu.tar.gz" "$work/bundle"
+check "bundle: packed" packaging/bundle.sh "$work/dist"
+unpack "$work/dist/tfbind-mpi-$(packaging/version)-cpu.tar.gz" "$work/bundle"
 cd "$work/bundle"
 
 # shellcheck disable=SC2016 # for the shell within
@@ -74,7 +82,9 @@ check "bundle: no network, no crates, no libtorch where it is built" nothing_aro
 
 check "bundle: built and installed there" "$work/offline" nice -n 15 ./install --prefix "$work/prefix"
 
-check "bundle: doctor, 1 and 2 ranks" "$work/offline" env PATH="$work/prefix/bin:$PATH" "$work/journey"
+# As its modulefile has it.
+libtorch=$(sed -n 's/^set libtorch  *//p' "$work"/prefix/modulefiles/tfbind-mpi/*) || true
+check "bundle: doctor, 1 and 2 ranks" "$work/offline" env PATH="$work/prefix/bin:$PATH" LD_LIBRARY_PATH="$libtorch/lib" "$work/journey"
 of_bundle=$said
 
 mkdir "$work/old" && printf '#!/bin/sh\necho cargo 1.80.1\n' >"$work/old/cargo" && chmod +x "$work/old/cargo"
@@ -111,6 +121,4 @@ no_libtorch_there() {
         [ "$words" = "tfbind-mpi: /opt holds no lib/libtorch_cpu.so" ]
 }
 check "portable: a missing libtorch is named" no_libtorch_there
-
-echo "bundle: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+ended=1
