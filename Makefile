@@ -5,6 +5,8 @@
 # make portable: the built programs with their MPI and HDF5, for a machine that has none, in dist/.
 # make test-bundle: tries both, as root: builds without a network, runs in another Debian (SUITE) without MPI and HDF5.
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
+# make test-cluster: training over several hosts and job files under qsub, on this machine; as root. TRANSCRIPT=FILE
+# keeps what was said.
 # make faults: set up, then kill and resume training KILLS times.
 # make bench-step: the whole training step on one core, samples/s and share of the core's peak.
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
@@ -18,7 +20,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test install bundle portable test-bundle mpich faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install bundle portable test-bundle mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -58,9 +60,9 @@ test:
 
 # What was there of an earlier install is replaced. A libtorch of this checkout goes along, by hard links where it can;
 # any other is left where it lies.
-install: build
-	@. modules/$(SITE)
-	[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+install: $(if $(PREFIX),build)
+	@[ -n "$(PREFIX)" ] || { echo "make install: where to? PREFIX=FOLDER" >&2; exit 2; }
+	. modules/$(SITE)
 	prefix=$$(realpath -m "$(PREFIX)")
 	home=$$prefix/lib/tfbind-mpi
 	version=$$(sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -94,7 +96,7 @@ portable: build
 	tar -C dist -c --owner 0 --group 0 $$folder | gzip >dist/$$folder.tar.gz
 	du -h dist/$$folder.tar.gz
 
-test-bundle: export ALSO := patchelf debootstrap
+test-bundle: export ALSO := patchelf debootstrap ip:iproute2
 test-bundle:
 	@. modules/$(SITE)
 	tests/bundle.sh
@@ -105,6 +107,13 @@ mpich: export CARGO_TARGET_DIR := target/mpich
 mpich:
 	@. modules/$(SITE)
 	cargo test --release --locked --workspace --test '*'
+
+test-cluster: export CLUSTER := 1
+test-cluster:
+	@[ "$$(id -u)" -eq 0 ] || { echo "make test-cluster: needs root, for hosts and a batch system of its own" >&2; exit 1; }
+	. modules/$(SITE)
+	cargo build --release --locked --workspace
+	tests/cluster/run.sh
 
 faults:
 	@. modules/$(SITE)

@@ -12,7 +12,9 @@ fact() { sed -n "s/^[[:space:]]*$1 = //p" <<<"$job_facts"; }
 # What is known of a job, in the words of `qstat -f`. Slurm without its qstat tells the state alone.
 facts_of() {
     if command -v qstat >/dev/null; then
-        timeout 30 qstat -f "$1" 2>/dev/null || true
+        # Of a long value qstat puts the rest on lines of their own.
+        { timeout 30 qstat -f "$1" 2>/dev/null || true; } |
+            awk '/ = / { print text; text = $0; next } { sub(/^[ \t]+/, ""); text = text $0 } END { print text }'
     elif command -v squeue >/dev/null; then
         squeue --noheader --jobs "$1" --format ' job_state = %t' 2>/dev/null || true
     fi
@@ -122,6 +124,8 @@ is_deleted() {
 
 # Submits this job file again with what this job was given and asked for; prints the new job's id.
 submit_again() {
+    # The end of the wall time sends SIGTERM to every process of the job: qsub, too, must get to its end.
+    trap '' TERM USR1
     case $job_file in
         *.sbatch) sbatch_again ;;
         *)        qsub_again ;;

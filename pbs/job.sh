@@ -53,6 +53,9 @@ lay_out() {
     # whenever ranks end with a code such as that of a run to go on with.
     export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-5}
     export PRTE_MCA_odls_base_sigkill_timeout=$OMPI_MCA_odls_base_sigkill_timeout
+    # mpirun waits for ever for a host that is cut off while it has something to tell it, such as that the job ends. Its
+    # keepalive finds the host out before: 30 + 3 x 10 s of silence here, 480 s by default.
+    export OMPI_MCA_oob_tcp_keepalive_time=30 OMPI_MCA_oob_tcp_keepalive_intvl=10 OMPI_MCA_oob_tcp_keepalive_probes=3
 }
 
 # modules/SITE: the one named, or the one whose name the host's name or the distribution's begins with.
@@ -73,11 +76,13 @@ load_site() {
     # Site files are read as a user's shell would: module functions fail under set -eu.
     set +eu
     # shellcheck source=/dev/null
-    . "modules/$SITE" || exit 2
+    TFBIND_JOB=1 . "modules/$SITE" || exit 2
     set -eu
     cd "$from"
-    # Of a checkout, or of make install.
-    PATH=$home/target/release:$home/../../bin:$PATH
+    local folder
+    for folder in "$home/../../bin" "$home/target/release"; do # of make install, of a checkout
+        [ ! -x "$folder/tfbind-mpi" ] || PATH=$(realpath "$folder"):$PATH
+    done
     LD_LIBRARY_PATH=${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export PATH LD_LIBRARY_PATH
     command -v tfbind-mpi >/dev/null || fail "no tfbind-mpi in $home/target/release or on PATH: make build, or make install"

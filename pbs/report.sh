@@ -102,10 +102,11 @@ report() {
 row() { printf '%-14s%s\n' "$1" "$2"; }
 
 training() {
-    local tested=''
+    local tested='' validated
+    validated=$(metrics_line of_log evaluation)
     [ "$ended" != 'done' ] || tested=$(metrics_line of_evaluation)
     row steps "$first_step to $last in this job; epoch $(of_log step epoch)"
     row samples/s "$(of_log step samples_per_s | awk '{ printf "%.1f", $1 }')"
-    row validation "$(metrics_line of_log evaluation)"
+    row validation "${validated:-none yet}"
     row "$split" "${tested:-not evaluated yet}"
 }

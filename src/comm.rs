@@ -4,6 +4,7 @@ mod ffi;
 mod mpi;
 #[cfg_attr(not(feature = "nccl"), path = "comm/no_nccl.rs")]
 mod nccl;
+mod roll;
 mod solo;
 mod transport;
 mod watch;

@@ -65,7 +65,7 @@ impl Mpi {
         let local = world.split_shared(world.rank());
         let host = environment::processor_name().unwrap_or_else(|_| "unknown host".into());
         let (local_rank, local_size) = (local.rank() as usize, local.size() as usize);
-        let watch = Watch::new(universe.world(), hosts(&world, &host), stall_timeout);
+        let watch = Watch::new(universe.world(), hosts(&world, &host), stall_timeout)?;
         // A node is known by the first of its ranks.
         let mut first = [world.rank(); 1];
         local.process_at_rank(0).broadcast_into(&mut first);
@@ -118,10 +118,19 @@ impl Levels {
     }
 }
 
-/// Says what ended the job, in one piece (mpirun mixes what several ranks write in parts), and ends all ranks.
+/// Says what ended the job, and ends all ranks.
 pub fn end_job(rank: usize, host: &str, cause: &str) -> ! {
+    say(rank, host, cause);
+    end_all()
+}
+
+/// In one piece: mpirun mixes what several ranks write in parts.
+pub fn say(rank: usize, host: &str, cause: &str) {
     let line = format!("error: rank {rank} on {host}: {cause}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+pub fn end_all() -> ! {
     if environment::is_initialized() && !environment::is_finalized() {
         thread::sleep(PASSED_ON);
         SimpleCommunicator::world().abort(1)

@@ -1,5 +1,5 @@
 //! Ends a job that stands still. While ranks wait for each other they ask around who is missing; while MPI moves data
-//! and cannot be asked, a second thread looks at the clock.
+//! and cannot be asked, a second thread looks at the clock and asks beside MPI.
 
 use std::{
     collections::BTreeSet,
@@ -8,9 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use mpi::{request::Request, topology::SimpleCommunicator, traits::*};
 
-use super::{ffi::end_now, mpi::end_job};
+use super::{
+    ffi::end_now,
+    mpi::{end_all, say},
+    roll::{Answers, Roll},
+};
 
 /// Messages besides collectives: a rank that has waited too long asks, one that waits answers.
 const QUESTION: i32 = 7001;
@@ -18,6 +23,9 @@ const ANSWER: i32 = 7002;
 /// How long answers may take: waiting ranks look for questions every `LOOK`.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
+/// Once mpirun has something to tell a host that is cut off it waits for ever, also for the end of the job. While nobody
+/// ends the job it finds the host out by itself, within a minute with the keepalive that pbs/job.sh sets.
+const LAUNCHER_FINDS_OUT: Duration = Duration::from_secs(70);
 /// Waiting ranks give their core away at every turn, and after this sleep between turns.
 const AWAKE: Duration = Duration::from_millis(2);
 const NAP: Duration = Duration::from_micros(50);
@@ -46,24 +54,29 @@ pub struct Watch {
     timeout: Duration,
     /// When the present blocking call began.
     blocking: Arc<Mutex<Option<Instant>>>,
+    answers: Answers,
 }
 
 impl Watch {
-    pub fn new(world: SimpleCommunicator, hosts: Vec<String>, timeout: Duration) -> Self {
+    pub fn new(world: SimpleCommunicator, hosts: Vec<String>, timeout: Duration) -> Result<Self> {
+        let answers = Answers::default();
+        let mut roll = Roll::open(&world, answers.clone())?;
         let watch = Self {
             world,
             hosts,
             timeout,
             blocking: Arc::default(),
+            answers,
         };
         let blocking = watch.blocking.clone();
-        let (rank, host) = (watch.rank(), watch.hosts[watch.rank()].clone());
+        let (rank, hosts) = (watch.rank(), watch.hosts.clone());
         let tick = (timeout / 4).min(Duration::from_secs(1));
         thread::spawn(move || {
+            roll.look_up(&hosts);
             // Ticks, not the clock: a process that was itself stopped must not accuse others when it goes on.
             let (mut last, mut waited) = (None, Duration::ZERO);
             loop {
-                thread::sleep(tick);
+                roll.call(tick);
                 let began = *blocking.lock().expect("no holder panics");
                 waited = match began == last {
                     true => waited + tick,
@@ -71,11 +84,11 @@ impl Watch {
                 };
                 last = began;
                 if began.is_some() && waited > timeout {
-                    end_stuck(rank, &host, timeout);
+                    end_stuck(rank, &hosts, timeout, &roll);
                 }
             }
         });
-        watch
+        Ok(watch)
     }
 
     fn rank(&self) -> usize {
@@ -134,6 +147,7 @@ impl Watch {
             process.send_with_tag(&count, QUESTION);
         }
         let mut missing: BTreeSet<usize> = (0..size).filter(|&rank| rank != own).collect();
+        self.answers.ask();
         let began = Instant::now();
         while began.elapsed() < ANSWERS_WITHIN && !missing.is_empty() {
             self.answer(count);
@@ -146,37 +160,99 @@ impl Watch {
             }
             thread::sleep(Duration::from_millis(1));
         }
+        let alive = self.answers.take();
         if missing.is_empty() {
             return;
         }
-        // Of those who wait, the first speaks for all.
-        let first = (0..size).find(|rank| !missing.contains(rank));
-        if first != Some(own) {
-            thread::sleep(ANSWERS_WITHIN);
+        // One that is held up within MPI cannot answer there, but lives: the silent one it waits for is to be named.
+        let heard =
+            (0..size).all(|rank| rank == own || missing.contains(&rank) || alive.contains(&rank));
+        if heard && !alive.is_empty() && !missing.is_subset(&alive) {
+            missing.retain(|rank| !alive.contains(rank));
         }
         let Place { what, step } = place();
-        let named: Vec<String> = missing
-            .iter()
-            .map(|&rank| format!("rank {rank} on {}", self.hosts[rank]))
-            .collect();
+        let all_others = missing.len() + 1 == size;
         let cause = format!(
-            "stalled for {:.0} s waiting for {what} (step {step}): {} did not arrive; see what holds it up there, or raise \
+            "stalled for {:.0} s waiting for {what} (step {step}): {} did not arrive{}; see what holds it up there, or raise \
              --stall-timeout",
             self.timeout.as_secs_f64(),
-            named.join(", ")
+            named(&missing, &self.hosts),
+            match all_others && alive.is_empty() && several(&self.hosts) {
+                true => ", and no other host answers: this one may be cut off",
+                false => "",
+            }
         );
-        end_job(own, &self.hosts[own], &cause)
+        let patience = patience(&missing, &alive, &self.hosts[own], &self.hosts);
+        // Of those who wait, the first speaks for all.
+        if (0..size).find(|rank| !missing.contains(rank)) != Some(own) {
+            thread::sleep(patience + ANSWERS_WITHIN);
+        }
+        say(own, &self.hosts[own], &cause);
+        thread::sleep(patience);
+        end_all()
+    }
+}
+
+fn named(ranks: &BTreeSet<usize>, hosts: &[String]) -> String {
+    let named: Vec<String> = ranks
+        .iter()
+        .map(|&rank| format!("rank {rank} on {}", hosts[rank]))
+        .collect();
+    named.join(", ")
+}
+
+fn several(hosts: &[String]) -> bool {
+    hosts.iter().collect::<BTreeSet<_>>().len() > 2
+}
+
+/// How long to leave the end of the job to the launcher: where all ranks of another host are silent.
+fn patience(
+    missing: &BTreeSet<usize>,
+    alive: &BTreeSet<usize>,
+    own: &str,
+    hosts: &[String],
+) -> Duration {
+    let silent = |host: &str| (0..hosts.len()).all(|of| hosts[of] != host || !alive.contains(&of));
+    let cut_off = missing
+        .iter()
+        .map(|&of| &hosts[of])
+        .any(|host| host != own && silent(host));
+    if cut_off {
+        LAUNCHER_FINDS_OUT
+    } else {
+        Duration::ZERO
     }
 }
 
 /// Everyone had arrived, yet MPI does not return: the network, or a rank stopped in the middle of it. Called beside the
 /// main thread, so without MPI; the launcher ends the other ranks when it sees this one go.
-fn end_stuck(rank: usize, host: &str, timeout: Duration) -> ! {
+fn end_stuck(rank: usize, hosts: &[String], timeout: Duration, roll: &Roll) -> ! {
+    roll.answers().ask();
+    roll.call(ANSWERS_WITHIN);
+    let mut alive = roll.answers().take();
+    alive.insert(rank);
+    let silent: BTreeSet<usize> = (0..hosts.len()).filter(|of| !alive.contains(of)).collect();
+    let cause = if silent.is_empty() {
+        "all ranks had arrived and still live, so MPI's network failed between them".into()
+    } else if several(hosts) && alive.iter().all(|&of| hosts[of] == hosts[rank]) {
+        "no other host answers, so this one is cut off".into()
+    } else {
+        format!("{} silent: stopped, or cut off", named(&silent, hosts))
+    };
+    let patience = patience(&silent, &alive, &hosts[rank], hosts);
+    // Of those who live, the first speaks for all.
+    if alive.first() != Some(&rank) {
+        roll.call(patience + ANSWERS_WITHIN);
+    }
     let Place { what, step } = place();
-    eprintln!(
-        "error: rank {rank} on {host}: stalled for {:.0} s within {what} (step {step}): all ranks had arrived, then one \
-         stopped or the network did; or raise --stall-timeout",
-        timeout.as_secs_f64()
+    let timeout = timeout.as_secs_f64();
+    say(
+        rank,
+        &hosts[rank],
+        &format!(
+            "stalled for {timeout:.0} s within {what} (step {step}): {cause}; or raise --stall-timeout"
+        ),
     );
+    roll.call(patience);
     end_now(1)
 }
