@@ -115,6 +115,20 @@ numbers() { grep -E '^(step|loss|pr_auc|auroc) ' "$1" | sed 's/  *[0-9.]* sample
 same_numbers() { numbers "$of_bundle" && [ "$(numbers "$of_bundle")" = "$(numbers "$1")" ]; }
 check "portable: the numbers of the bundle's" same_numbers "$said"
 
+# In place of ssh: another host name, nothing of the environment, and what mpirun asks for.
+cat >"$root/tmp/agent" <<'END'
+#!/bin/sh
+host=$1; shift
+exec unshare --uts sh -c "hostname $host; exec env -i PATH=/usr/bin:/bin sh -c '$*'"
+END
+chmod +x "$root/tmp/agent"
+two_hosts() {
+    "$work/there" env OMPI_MCA_plm_rsh_agent=/tmp/agent OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl_tcp_if_include=lo \
+        OMPI_MCA_btl=tcp,self mpirun -np 2 -H "$(hostname):1,other:1" tfbind-mpi doctor | tee "$work/hosts" &&
+        grep -Eq '2 hosts \(.*other.*\): 1 ranks each' "$work/hosts"
+}
+check "portable: mpirun starts a rank on another host" two_hosts
+
 no_libtorch_there() {
     local words
     ! words=$("$work/there" env LIBTORCH=/opt tfbind-mpi doctor 2>&1) && echo "$words" &&
