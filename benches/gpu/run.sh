@@ -15,8 +15,8 @@ where=$1; shift
 
 pack() {
     local here=$1/benches/gpu gpu
-    cargo build --release --locked --bench gpu --bin tfbind-mpi --bin tfbind-prep
-    gpu=$(cargo build --release --locked --bench gpu --message-format json 2>/dev/null \
+    cargo build --release --locked --workspace --bins --bench gpu
+    gpu=$(cargo build --release --locked --workspace --bench gpu --message-format json 2>/dev/null \
         | sed -n 's/.*"name":"gpu".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
     [ -x "$gpu" ] || { echo "$0: cargo names no program for the bench gpu" >&2; exit 1; }
     cp -f "$gpu" target/release/gpu
