@@ -1,6 +1,9 @@
 # make demo: set up, build, then simulate, prepare, train on two ranks, evaluate, predict, draw.
 # make test: set up, then every check.   SITE names the file in modules/ that knows this machine's packages.
 # make install PREFIX=FOLDER: build, then programs, job files, site files, libtorch and a modulefile into FOLDER.
+# make bundle: all that building needs on a machine without a network, with the libtorch that TORCH names, in dist/.
+# make portable: the built programs with their MPI and HDF5, for a machine that has none, in dist/.
+# make test-bundle: tries both, as root: builds without a network, runs in another Debian (SUITE) without MPI and HDF5.
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
 # make test-cluster: training over several hosts and job files under qsub, on this machine; as root. TRANSCRIPT=FILE
 # keeps what was said.
@@ -17,7 +20,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test install mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install bundle portable test-bundle mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
 
 build:
 	@. modules/$(SITE)
@@ -81,6 +84,23 @@ install: $(if $(PREFIX),build)
 	    modules/modulefile.in >"$$prefix/modulefiles/tfbind-mpi/$$version"
 	echo "module use $$prefix/modulefiles; module load tfbind-mpi"
 
+bundle:
+	@. modules/$(SITE)
+	packaging/bundle.sh
+
+portable: export ALSO := patchelf
+portable: build
+	@. modules/$(SITE)
+	folder=tfbind-mpi-$$(packaging/version)-linux-x86_64
+	packaging/portable.sh dist/$$folder
+	tar -C dist -c --owner 0 --group 0 $$folder | gzip >dist/$$folder.tar.gz
+	du -h dist/$$folder.tar.gz
+
+test-bundle: export ALSO := patchelf debootstrap ip:iproute2
+test-bundle:
+	@. modules/$(SITE)
+	tests/bundle.sh
+
 # MPI says to the site file which library; rsmpi builds with MPICC, the tests start ranks with MPIRUN.
 mpich: export MPI := mpich
 mpich: export CARGO_TARGET_DIR := target/mpich
@@ -119,4 +139,4 @@ bench-growth: build
 	benches/growth.sh --engine $(ENGINE)
 
 clean:
-	rm -rf target runs
+	rm -rf target runs dist

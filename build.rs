@@ -68,14 +68,16 @@ fn shims(include: &Path, lib: &Path) {
     );
 }
 
-/// Of a CUDA toolkit, or of the wheel nvidia-cuda-runtime beside libtorch's.
+/// Of a CUDA toolkit, or of the wheel nvidia-cuda-runtime (of CUDA 13 or 12) beside libtorch's.
 fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     let mut places = Vec::new();
     for name in ["CUDA_HOME", "CUDA_PATH"] {
         println!("cargo:rerun-if-env-changed={name}");
         places.extend(env::var_os(name).map(PathBuf::from));
     }
-    places.push(lib.join("../../nvidia/cu13"));
+    for wheel in ["cu13", "cuda_runtime"] {
+        places.push(lib.join("../../nvidia").join(wheel));
+    }
     places.push("/usr/local/cuda".into());
     // A folder that is not there would have cargo build anew each time.
     let there = places.into_iter().filter(|place| place.is_dir());

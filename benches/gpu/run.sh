@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The training step on a GPU beside PyTorch, on a machine that has python3 with torch but no Rust, MPI or HDF5. What is
-# carried: the program, the bench `gpu` that steps its trainer, loader and engine, and their libraries but libtorch's.
+# carried: what packaging/portable.sh gathers, and the bench `gpu`, which steps the program's trainer, loader and engine.
 #   benches/gpu/run.sh HOST           carry the program there by ssh, run, bring the page to benches/results
 #   benches/gpu/run.sh --pack FOLDER  only gather what is carried, for a queue system; run FOLDER/benches/gpu/table.py
 #   benches/gpu/run.sh --here         run on this machine
@@ -14,25 +14,17 @@ whole="benches/gpu/run.sh $*"
 where=$1; shift
 
 pack() {
-    local into=$1/benches/gpu gpu file
-    cargo build --release --locked --bench gpu --bin tfbind-mpi
-    gpu=$(cargo build --release --locked --bench gpu --message-format json 2>/dev/null \
+    local here=$1/benches/gpu gpu
+    cargo build --release --locked --workspace --bins --bench gpu
+    gpu=$(cargo build --release --locked --workspace --bench gpu --message-format json 2>/dev/null \
         | sed -n 's/.*"name":"gpu".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
     [ -x "$gpu" ] || { echo "$0: cargo names no program for the bench gpu" >&2; exit 1; }
-    rm -rf "$1" && mkdir -p "$into/lib" "$into/openmpi" "$1/benches/peers"
-    cp benches/gpu/*.py "$into"
+    cp -f "$gpu" target/release/gpu
+    packaging/portable.sh "$1" target/release/gpu
+    mkdir -p "$here" "$1/benches/peers"
+    cp benches/gpu/*.py "$here"
     cp benches/peers/unet.py "$1/benches/peers"
-    strip -o "$into/gpu" "$gpu"
-    strip -o "$into/tfbind-mpi" target/release/tfbind-mpi
-    git describe --always --dirty >"$into/commit"
-    # libtorch and CUDA are those of torch there, and the C and C++ libraries those of the system.
-    ldd "$gpu" target/release/tfbind-mpi | awk '$3 ~ /^\// {print $3}' | sort -u \
-        | grep -Ev '/(libtorch|libc10|libgomp|libcud|libcup|ld-linux|lib(c|m|dl|rt|util|resolv|pthread|stdc\+\+|gcc_s)\.)' \
-        | while read -r file; do cp -L "$file" "$into/lib"; done
-    # Open MPI's parts that one process needs; those for networks and launchers would want libraries of theirs.
-    for file in "$(ompi_info --parsable --path pkglibdir | cut -d: -f3)"/mca_*.so; do
-        ldd "$file" | grep -Eq 'ucx|ucp|fabric|psm|verbs|pmix|munge' || cp "$file" "$into/openmpi"
-    done
+    packaging/version >"$here/commit"
     du -sh "$1" | cut -f1 | sed 's/$/ to carry/'
 }
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+BIN = os.path.join(HERE, "..", "..", "bin")
 OURS = [
     "f32", "tf32", "tf32+replay", "tf32+last", "tf32+last+replay", "bf16", "bf16+last", "bf16+last+replay",
     "bf16+last+replay+looking", "bf16+last+replay+file", "bf16+last+replay+resident",
@@ -27,15 +28,10 @@ PEERS_ON_CPU = ["eager", "amp-last"]
 
 
 def environment():
-    """The carried libraries come first, then those of torch."""
+    """Ours runs with the libtorch of python3's torch, the same that its peer runs with."""
     import torch
 
-    libraries = [os.path.join(HERE, "lib"), os.path.join(os.path.dirname(torch.__file__), "lib")]
-    inherited = os.environ.get("LD_LIBRARY_PATH")
-    path = ":".join(libraries + ([inherited] if inherited else []))
-    # One process without a launcher, from the carried parts of Open MPI.
-    mpi = {"OPAL_PKGLIBDIR": os.path.join(HERE, "openmpi"), "OMPI_MCA_ess_singleton_isolated": "1"}
-    return dict(os.environ, LD_LIBRARY_PATH=path, **mpi)
+    return dict(os.environ, LIBTORCH=os.path.dirname(torch.__file__))
 
 
 class Server:
@@ -69,7 +65,8 @@ def kernels(program, form, batch, environment):
     """Time of each kernel of three steps, by Nsight Compute; it replays no kernel for one metric."""
     if not shutil.which("ncu"):
         return "ncu is not on this machine: no profile of ours\n"
-    command = ["ncu", "--clock-control", "none", "--metrics", "gpu__time_duration.sum", "--csv", "--launch-skip", "3000"]
+    # The program is started by a script.
+    command = ["ncu", "--target-processes", "all", "--clock-control", "none", "--metrics", "gpu__time_duration.sum", "--csv", "--launch-skip", "3000"]
     code, text = said(command + program + ["steps", form, str(batch)], env=environment, timeout=240)
     times = {}
     import csv
@@ -95,7 +92,7 @@ def training(program, device, environment):
     with tempfile.TemporaryDirectory() as folder:
         text = said(program + ["data", os.path.join(folder, "data.h5")], env=environment)[1]
         command = ["train", "--data", "data.h5", "--run", "run", "--device", device, "--batch", "16", "--epochs", "2"]
-        command = [os.path.join(HERE, "tfbind-mpi")] + command
+        command = [os.path.join(BIN, "tfbind-mpi")] + command
         code, more = said(command, env=environment, cwd=folder, timeout=240)
         return f"{text}{more}ended with {code}\n"
 
@@ -113,7 +110,7 @@ def main():
     began, own = time.monotonic(), environment()
     late = lambda: time.monotonic() - began > 60 * options.minutes
     small = ["--tiny"] if options.tiny else []
-    program = [os.path.join(HERE, "gpu"), "--device", options.device] + small
+    program = [os.path.join(BIN, "gpu"), "--device", options.device] + small
     peer = [sys.executable, os.path.join(HERE, "peer.py"), "--device", options.device] + small
     batches = [int(batch) for batch in options.batches.split(",")]
     on_cpu = options.device == "cpu"
