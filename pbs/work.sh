@@ -65,12 +65,14 @@ train_once() {
     local -a options=()
     local contents
     read -ra options <<<"$1"
+    # The run remembers where the data stay, not the copy on this job's disks.
+    [ "$data" = "$DATA" ] || options+=(--data-copy "$data")
     if [ -e "$run/last.safetensors" ]; then
         without_from "${options[@]}"
         options+=(--resume)
     fi
     start_gpu_samples
-    until_margin "${launch[@]}" tfbind-mpi train --data "$data" --run "$run" "${device[@]}" "${options[@]}"
+    until_margin "${launch[@]}" tfbind-mpi train --data "$DATA" --run "$run" "${device[@]}" "${options[@]}"
     stop_gpu_samples
     ended=failed split=test
     if [ "$code" -eq 0 ]; then

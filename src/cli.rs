@@ -56,6 +56,9 @@ pub struct TrainArgs {
     /// TOML file of settings, such as the plan.toml of another run
     #[arg(long, conflicts_with = "resume")]
     pub from: Option<PathBuf>,
+    /// Read this copy of --data, such as one on the node's own disk; the run remembers --data
+    #[arg(long)]
+    pub data_copy: Option<PathBuf>,
     /// Write what every rank did when, for Perfetto or chrome://tracing
     #[arg(long)]
     pub trace: Option<PathBuf>,

@@ -122,7 +122,9 @@ impl Stage {
                 let conv = [inputs, outputs].map(conv::scratch::<T>);
                 weights.max(products).max(conv[0]).max(conv[1])
             }
-            Kind::UpConv => weights::products_scratch(inputs + 2 * outputs),
+            Kind::UpConv => weights::products_scratch(inputs + 2 * outputs)
+                .max(conv::scratch::<T>(inputs))
+                .max(conv::scratch::<T>(2 * outputs)),
             Kind::Pool => 0,
         }
     }
@@ -197,7 +199,7 @@ impl<L: Lanes> Native<L> {
                 _ => Vec::new(),
             });
             std::sync::Mutex::new(Worker {
-                // A kernel may load and store one vector more.
+                // A kernel may load one vector more.
                 scratch: vec![L::T::default(); scratch.unwrap_or(0) + 2 * conv::HALO],
                 apart: Arena::new(&apart, 1),
                 gradients: Vec::new(),

@@ -32,12 +32,10 @@ use crate::{
 pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let last = args.run.join(LAST);
     let settings = shared_settings(comm, || settle(&args))?;
-    let data = settings
-        .data
-        .clone()
-        .context("--data is missing: the HDF5 file that tfbind-prep made")?;
-    let windows = Arc::new(Windows::open(&data, "train")?);
-    let valid = Arc::new(Windows::open(&data, "valid")?);
+    let data = args.data_copy.as_ref().or(settings.data.as_ref());
+    let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
+    let windows = Arc::new(Windows::open(data, "train")?);
+    let valid = Arc::new(Windows::open(data, "valid")?);
     let (rows, margin) = (windows.num_rows(), windows.header.margin);
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
     check_labels(&plan, &windows, &valid)?;

@@ -31,10 +31,17 @@ fn one_rank_a_gpu_bound_to_its_cores_on_1_2_and_3_nodes() {
             let train = ended.call(&mapping);
             let nodefile = format!("--hostfile {}", job.path("nodes").display());
             assert_eq!(train.contains(&nodefile), nodes > 1, "{train}");
-            let staged = format!("--data {jobfs}/tfbind-mpi.11.fake/data.h5");
-            for work in ["doctor", "train", "evaluate"] {
+            // The run remembers where the data stay, and reads the copy.
+            let staged = format!("{jobfs}/tfbind-mpi.11.fake/data.h5");
+            let lasting = format!("--data {}", job.path("data.h5").display());
+            for (work, option) in [
+                ("doctor", "--data"),
+                ("train", "--data-copy"),
+                ("evaluate", "--data"),
+            ] {
                 let call = ended.call(&format!("tfbind-mpi {work}"));
-                assert!(call.contains(&staged), "{call}");
+                assert!(call.contains(&format!("{option} {staged}")), "{call}");
+                assert_eq!(call.contains(&lasting), work == "train", "{call}");
             }
             // On several hosts each has its copy made by a process of its own; what is in PBS_JOBFS goes with the job.
             let each = format!("mpirun -np {nodes} --map-by ppr:1:node");

@@ -1,5 +1,7 @@
 //! 10 steps = 5 + 5, bit for bit at the same number of ranks, and to rounding at another.
 
+use std::fs;
+
 use crate::common::Run;
 
 /// Batch norm and Adam's moments included; the epoch of 3 steps is cut in its middle.
@@ -125,8 +127,13 @@ fn a_cut_or_ended_run_goes_on_to_its_end_and_another_model_is_refused() {
     run.write_data(16, |_, _| {});
     let plan = ["--batch", "8", "--epochs", "3", "--metric", "loss"];
     run.train("run", &[&plan[..], &["--stop-at", "1"]].concat());
-    run.ok(&["train", "--run", "run", "--resume"]);
+    let copy = run.path("copy.h5");
+    fs::copy(run.path("data.h5"), &copy).unwrap();
+    let copy = copy.to_str().unwrap();
+    run.ok(&["train", "--run", "run", "--resume", "--data-copy", copy]);
     assert_eq!(run.losses("run").len(), 6, "--stop-at is not remembered");
+    fs::remove_file(copy).unwrap();
+    run.ok(&["evaluate", "run", "--split", "valid"]);
     let said = run.ok(&["train", "--run", "run", "--resume"]);
     assert!(said.contains("nothing left to do"), "{said}");
     run.ok(&["train", "--run", "run", "--resume", "--epochs", "4"]);

@@ -123,14 +123,14 @@ impl<L: Lanes> Native<L> {
                 return;
             };
             let dx_rows = self.gradients.rows(*x, window);
-            // At most one norm: what is concatenated has been read before.
+            // The sums of the first norm that is complete with this are made at once, of others afterwards.
             let mut own = completes.first().map(|&of| self.no_sums(of));
             let after = match (completes.first(), &mut own) {
                 (Some(&of), Some(own)) => After::Norm(self.norm_sums(of, window, own)),
                 _ => After::Nothing,
             };
             L::run(Conv {
-                x: Input::plain(g, y.length),
+                x: Input::plain(g, x.length),
                 y: dx_rows,
                 packed,
                 scratch: scratch.as_mut_ptr(),

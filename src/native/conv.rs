@@ -40,7 +40,8 @@ impl<T> Rows<T> {
     /// `row` is one of the rows.
     #[inline(always)]
     pub unsafe fn row(&self, row: usize) -> *mut T {
-        self.at.add(row * self.stride)
+        // Rows of a block are numbered by the places of the whole: the first place may be far before the block.
+        self.at.wrapping_add(row * self.stride)
     }
 
     /// The even or the odd places of every channel.
@@ -358,7 +359,7 @@ impl<T: Element> Conv<'_, T> {
                 }
                 *weights = weights.add(R);
             }
-            row = row.add(x.stride);
+            row = row.wrapping_add(x.stride);
         }
         sums
     }
@@ -407,7 +408,10 @@ impl<T: Element> Conv<'_, T> {
             for v in 0..VECTORS {
                 let (p, q) = match self.finish {
                     Finish::Relu => (L::max(even[r][v], zero), L::max(odd[r][v], zero)),
-                    _ => (even[r][v], odd[r][v]),
+                    Finish::Store => (even[r][v], odd[r][v]),
+                    Finish::Add => {
+                        unreachable!("a transposed convolution is the only writer of its output")
+                    }
                 };
                 let (p, q) = L::interleave(p, q);
                 let at = 2 * (at + v * L::N);

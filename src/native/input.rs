@@ -1,7 +1,7 @@
-//! What kernels read: rows through the batch norm behind them, which is never written out.
+//! What kernels read: rows through the batch norm behind them, which a training step never writes out.
 //!
 //! A step waits for memory more than for anything else but its products. What ReLU left is stored once; whoever reads it
-//! normalises a block of it, into memory that stays in the second cache.
+//! normalises a block of it, into memory of its own.
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
@@ -130,7 +130,9 @@ impl<T: Element> Input<'_, T> {
                 let odd = L::fma(L::load(odd.add(at)), scale, shift);
                 L::store(to_even.add(at), even);
                 L::store(to_odd.add(at), odd);
-                L::store(to_sum.add(at), L::add(even, odd));
+                if sum {
+                    L::store(to_sum.add(at), L::add(even, odd));
+                }
             }
             // No place is there: the norm made its shift of the zeros.
             for at in (0..before).chain(ends[1]..places) {

@@ -1,6 +1,7 @@
 //! Batch norm row by row: moments, and the way back through norm and ReLU.
 //!
-//! Sums leave single precision every `STRETCH` vectors, and moments are taken around a value of the row itself:
+//! Sums leave single precision every `STRETCH` vectors, and moments are taken around the mean of the first
+//! values of a block:
 //! E[x^2] - E[x]^2 in single precision loses the variance of a row whose mean is large.
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 /// Vectors summed in the precision of the weights before their sum goes on in double.
 pub const STRETCH: usize = 64;
 
-/// Sums of the first `length` places of each channel.
+/// Sums of the places of a channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     pub x: f64,
@@ -20,7 +21,7 @@ pub struct Sums {
     pub squares: f64,
 }
 
-/// Adds those of the places `from` to `to` of each phase.
+/// Adds the sums of the places `from` to `to` of each phase, of the first `length` places of each channel.
 pub struct Moments<'a, T> {
     pub x: Rows<T>,
     pub length: usize,

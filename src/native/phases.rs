@@ -4,7 +4,8 @@
 //! places, V from even to odd ones. Then, as U = (U - T) + T,
 //!     even result = (U - T) odd + T (even + odd)
 //!     odd result  = (V - T) even + T (even + odd)
-//! where the last sums are the same ones. (A Toeplitz product in the manner of Karatsuba; Mou & Duhamel 1991.)
+//! where the last sums are the same ones (a Toeplitz product in the manner of Karatsuba; Mou & Duhamel 1991). With 5, 9 or
+//! 17 taps T reaches a place further than U or V: an infinity there becomes a NaN one place outside the convolution's reach.
 
 use super::lanes::Element;
 

@@ -36,7 +36,7 @@ pub enum Write {
 pub enum Kind {
     Conv {
         taps: usize,
-        /// Behind its ReLU. What is kept is before the norm: readers apply it.
+        /// Behind its ReLU. While training what is kept is before the norm: readers apply it.
         norm: Option<Norm>,
     },
     UpConv,
@@ -264,6 +264,12 @@ impl Program {
         };
         let mut last: Vec<Option<Option<usize>>> = vec![None; maker.len()];
         for value in values(output) {
+            // The loss and the logits are read as they were written.
+            if let Some(Kind::Conv { norm: Some(_), .. }) =
+                maker[value].map(|stage| &self.stages[stage].kind)
+            {
+                bail!("a batch norm is the output");
+            }
             last[value] = Some(None);
         }
         for stage in (0..reads.len()).rev() {
@@ -283,7 +289,7 @@ impl Program {
             let Some(stage) = *stage else { continue };
             let by = last[value].context("a layer that nothing reads")?;
             if let Kind::Conv { norm: Some(_), .. } = self.stages[stage].kind {
-                let by = by.context("a batch norm is the output")?;
+                let by = by.expect("no norm is the output");
                 self.stages[by].completes.push(stage);
             }
         }

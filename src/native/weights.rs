@@ -10,7 +10,8 @@ use super::{
     phases::{Reads, parts},
 };
 
-/// Bytes of both sides that a block of the sequence may have, to stay in the second cache.
+/// Bytes of a phase of both sides that a block of a window may have. A few rows of all that is gathered are read again
+/// and again while the rest streams by.
 const BLOCK_BYTES: usize = 1 << 18;
 /// Taps x rows, and lanes of each, that a tile holds at most.
 const MOST_SUMS: usize = 32;
@@ -198,7 +199,7 @@ struct Tile<T> {
 }
 
 /// With its size; a function of its own, as within a larger one the compiler runs out of registers.
-struct Sized<T, const K: usize, const R: usize>(Tile<T>);
+struct SizedTile<T, const K: usize, const R: usize>(Tile<T>);
 
 impl<T: Element> Tile<T> {
     #[inline(always)]
@@ -207,7 +208,7 @@ impl<T: Element> Tile<T> {
             ($($k:literal: $($r:literal)*),*) => {
                 match (taps, outputs) {
                     $($(($k, $r) if const { ($k + 1) * $r + 3 <= L::REGISTERS && $k <= L::TAPS } => {
-                        L::run(Sized::<T, $k, $r>(self))
+                        L::run(SizedTile::<T, $k, $r>(self))
                     })*)*
                     _ => unreachable!("a tile fits the registers"),
                 }
@@ -217,7 +218,7 @@ impl<T: Element> Tile<T> {
     }
 }
 
-impl<T: Element, const K: usize, const R: usize> Kernel for Sized<T, K, R> {
+impl<T: Element, const K: usize, const R: usize> Kernel for SizedTile<T, K, R> {
     type T = T;
     type Output = ();
 
@@ -226,8 +227,8 @@ impl<T: Element, const K: usize, const R: usize> Kernel for Sized<T, K, R> {
         let tile = self.0;
         let mut sums = [[L::splat(T::default()); R]; K];
         for window in 0..tile.windows {
-            let mut x = tile.x.add(window * tile.steps[0] + tile.from);
-            let mut g = tile.g.add(window * tile.steps[1] + tile.from);
+            let mut x = tile.x.wrapping_add(window * tile.steps[0] + tile.from);
+            let mut g = tile.g.wrapping_add(window * tile.steps[1] + tile.from);
             let end = g.add(tile.to - tile.from);
             let mut p = L::load(x);
             while g < end {

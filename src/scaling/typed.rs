@@ -21,6 +21,7 @@ pub fn settings(words: &[String]) -> Result<Settings> {
     let TrainArgs {
         resume,
         from,
+        data_copy,
         trace,
         sync_bn,
         settings,
@@ -48,6 +49,7 @@ pub fn settings(words: &[String]) -> Result<Settings> {
         ("--stop-at", settings.stop_at.is_some()),
         ("--lr-scaling", settings.lr_scaling.is_some()),
         ("--resume", resume),
+        ("--data-copy", data_copy.is_some()),
         ("--trace", trace.is_some()),
     ];
     for (name, given) in own {
