@@ -167,7 +167,7 @@ sbatch_again() {
     done <<<"--nodes ${SLURM_JOB_NUM_NODES:-}
         --ntasks-per-node ${SLURM_NTASKS_PER_NODE:-}
         --cpus-per-task ${SLURM_CPUS_PER_TASK:-}
-        --gpus-per-node ${SLURM_GPUS_ON_NODE:-}
+        --gpus-per-node $((gpus / ${#hosts[@]}))
         --mem ${SLURM_MEM_PER_NODE:-}
         --time ${wall_seconds:+$(clock "$wall_seconds")}
         --partition ${SLURM_JOB_PARTITION:-}

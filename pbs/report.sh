@@ -110,3 +110,13 @@ training() {
     row validation "${validated:-none yet}"
     row "$split" "${tested:-not evaluated yet}"
 }
+
+# The columns of a scaling study that fit on a page.
+study_table() {
+    [ -e "$run/study/scaling.csv" ] || return 0
+    awk -F, -v names="mode ranks samples_per_s efficiency predicted_efficiency su_per_million_samples" '
+        NR == 1 { count = split(names, name, " "); for (i = 1; i <= NF; i++) at[$i] = i }
+        { line = ""
+          for (i = 1; i <= count; i++) line = line sprintf("%-*s", length(name[i]) + 2, name[i] in at ? $at[name[i]] : "")
+          sub(/ +$/, "", line); print line }' "$run/study/scaling.csv"
+}

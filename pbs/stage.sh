@@ -34,13 +34,15 @@ stage() {
             data=$folder/$(basename "$DATA")
             say "$DATA copied to $folder of ${#hosts[@]} hosts in $((SECONDS - began)) s"
         else
-            end_stage
-            say "$DATA does not fit on $jobfs of every host: reading it where it lies"
+            everywhere rm -rf "$folder" || say "could not remove $folder"
+            staged=''
+            [ -n "$signalled" ] || say "$DATA does not fit on $jobfs of every host: reading it where it lies"
         fi
     fi
 }
 
+# The batch system empties PBS_JOBFS itself; what lies elsewhere is removed here.
 end_stage() {
-    [ -z "$staged" ] || everywhere rm -rf "$staged" || say "could not remove $staged"
+    [[ -z $staged || -n ${PBS_JOBFS:-} ]] || everywhere rm -rf "$staged" || say "could not remove $staged"
     staged=''
 }

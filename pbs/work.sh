@@ -139,13 +139,13 @@ prep_job() {
     exit "$code"
 }
 
-# 1, 2, 4, ... ranks up to those of the job, and all of them; fewer ranks lie as densely as all. A folder that was cut
-# short goes on.
+# 1, 2, 4, ... ranks up to those of the job, and all of them; fewer ranks lie as densely as all. A study that was cut
+# short goes on in another job, for which data and hosts have to have the same names there.
 scaling_job() {
     begin "$1" scaling
     [ -r "$DATA" ] || fail "DATA=$DATA: cannot be read on $(hostname); does the job see that file system (STORAGE)?"
     local -a options=() settings=() list=()
-    local count rate
+    local count rate mpirun
     read -ra options <<<"${SCALING:-}"
     read -ra settings <<<"${TRAIN:-}"
     for ((count = 1; count < ranks; count *= 2)); do list+=("$count"); done
@@ -155,14 +155,19 @@ scaling_job() {
     claim_run
     stage
     ask_doctor "${launch[@]}" tfbind-mpi doctor --data "$data" --run "$run" "${device[@]}"
+    ln -sfn "$data" "$run/job/data.h5"
+    cp "$nodefile" "$run/job/hosts"
+    mpirun="mpirun ${mapping[*]} ${where[*]}"
+    mpirun=${mpirun/"$nodefile"/"$run/job/hosts"}
     first_step=0 last=0
     start_gpu_samples
-    watch tfbind-mpi bench scaling --ranks "$(IFS=,; echo "${list[*]}")" --data "$data" --out "$run" \
-        --mpirun "mpirun ${mapping[*]} ${where[*]}" "${options[@]}" -- "${device[@]}" "${settings[@]}"
+    watch tfbind-mpi bench scaling --ranks "$(IFS=,; echo "${list[*]}")" --data "$run/job/data.h5" --out "$run/study" \
+        --mpirun "$mpirun" "${options[@]}" -- "${device[@]}" "${settings[@]}"
     stop_gpu_samples
+    ln -sfn "$DATA" "$run/job/data.h5"
     outcome="failed with code $code (see above)"
     [ -z "$signalled" ] || outcome="stopped by SIG$signalled: qsub goes on"
     [ "$code" -ne 0 ] || outcome='done'
-    report "$(head -n 20 "$run/scaling.csv" 2>/dev/null)"
+    report "$(study_table)"
     exit "$code"
 }

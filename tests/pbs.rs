@@ -36,15 +36,16 @@ fn one_rank_a_gpu_bound_to_its_cores_on_1_2_and_3_nodes() {
                 let call = ended.call(&format!("tfbind-mpi {work}"));
                 assert!(call.contains(&staged), "{call}");
             }
-            // On several hosts each has its copy made, and removed, by a process of its own.
+            // On several hosts each has its copy made by a process of its own; what is in PBS_JOBFS goes with the job.
             let each = format!("mpirun -np {nodes} --map-by ppr:1:node");
             let copies = ended
                 .calls
                 .iter()
                 .filter(|call| call.starts_with(&each))
                 .count();
-            assert_eq!(copies, if nodes > 1 { 2 } else { 0 }, "{:?}", ended.calls);
-            assert_eq!(fs::read_dir(&jobfs).unwrap().count(), 0);
+            assert_eq!(copies, usize::from(nodes > 1), "{:?}", ended.calls);
+            let copy = format!("{jobfs}/tfbind-mpi.11.fake/data.h5");
+            assert_eq!(fs::read_to_string(copy).unwrap(), "windows");
             let doctor = ended
                 .calls
                 .iter()
@@ -108,13 +109,22 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
     assert!(job.report("runs/new-prep").contains("test: 13 windows"));
     assert!(job.run("pbs/prep.pbs").errors.contains("is there already"));
 
-    let ended = Job::new(&["node1"])
-        .with("RANKS", "6")
-        .run("pbs/scaling.pbs")
-        .ok();
+    let job = Job::new(&["node1", "node2"]).with("RANKS", "6");
+    let tmp = job.path("tmp").display().to_string();
+    fs::create_dir(&tmp).unwrap();
+    let job = job.with("TMPDIR", &tmp);
+    let ended = job.run("pbs/scaling.pbs").ok();
     ended.call("bench scaling --ranks 1,2,4,6 --data");
-    ended.call("--mpirun mpirun --map-by ppr:6:node:PE=8 --bind-to core");
-    ended.call("--su-rate 3 --cpus-per-rank 8");
+    ended.call("--mpirun mpirun --map-by ppr:3:node:PE=16 --bind-to core");
+    ended.call("--su-rate 3 --cpus-per-rank 16");
+    // Names that stay as they are from job to job; nothing stays on a disk that is not the job's own.
+    let kept = job.path("runs/data-scaling/job");
+    ended.call(&format!("--hostfile {}/hosts", kept.display()));
+    assert_eq!(
+        fs::read_link(kept.join("data.h5")).unwrap(),
+        job.path("data.h5")
+    );
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
 
     let job = Job::new(&["node1"])
         .with("SWEEP", "lines")
