@@ -11,6 +11,7 @@ settings() {
 	RANKS=2
 	DEVICE=cpu
 	MARGIN=90
+	MAX_RESUBMITS=30
 	PREP='--fasta genome/genome.fa --signal DNase=genome/dnase.bigWig --peaks CTCF=genome/ctcf.narrowPeak --widen 25 --length 1024 --valid sim3 --test sim4'
 	TRAIN='--threads 1 --save-every 2 --epochs $1'
 	SWEEP=$work/sweep.txt
@@ -128,12 +129,12 @@ deleted() {
 
 nothing_runs() { ! pgrep -af "slurm.*$work|munged.*$work"; }
 
-# Epochs for some 60 s of training here and now: a job of the chain has less than half of that.
+# Epochs for some 45 s of training here and now: a job of the chain has some 25 s.
 enough_epochs() {
     local speed
     speed=$(mpirun -np 2 "$root/target/release/tfbind-mpi" train --data "$work/data.h5" --run "$work/speed" --device cpu \
         --threads 1 --epochs 2 | sed -n 's/^samples_per_s //p')
-    awk -v speed="$speed" 'BEGIN { epochs = int(60 * speed / 192); print epochs < 3 ? 3 : epochs }'
+    awk -v speed="$speed" 'BEGIN { epochs = int(45 * speed / 192); print epochs < 3 ? 3 : epochs }'
 }
 
 batch_system() {
