@@ -234,8 +234,13 @@ fn single_is_rounded_double<L: Lanes<T = f32>>() {
             if smooth && norm(&b) < 1e-10 {
                 continue;
             }
-            let (difference, limit) =
-                (norm(&(a - &b)) / norm(&b), if smooth { 1e-6 } else { 3e-5 });
+            let difference = norm(&(a - &b)) / norm(&b);
+            // Sums over the long rows nearly cancel.
+            let limit = if smooth && case.io.length < 1000 {
+                1e-6
+            } else {
+                3e-5
+            };
             assert!(
                 difference < limit,
                 "seed {seed}: {} {difference:e}",
