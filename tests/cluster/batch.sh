@@ -15,6 +15,7 @@ settings() {
 	PREP='--fasta genome/genome.fa --signal DNase=genome/dnase.bigWig --peaks CTCF=genome/ctcf.narrowPeak --widen 25 --length 1024 --valid sim3 --test sim4'
 	TRAIN='--threads 1 --save-every 2 --epochs $1'
 	SWEEP=$work/sweep.txt
+	SCALING='--modes weak --batch 4 --steps 4 --warmup 2 --repeats 1'
 	END
     printf '%s\n' '--lr 0.001 --stop-at 2' '--lr 0.002 --stop-at 2' > "$work/sweep.txt"
 }
@@ -116,6 +117,15 @@ sweeps() {
     grep -q '^lr = 0.002$' "$work/swept/2/plan.toml"
 }
 
+# The settings of training are for long runs.
+scales() {
+    submit scaling.pbs "DATA=made.h5,RUN=study,TRAIN=--seed=1" -l walltime=00:10:00
+    until_true 240 over_with "$(job)"
+    output "$(job)" | tee "$work/said"
+    says "$work/said" "^ended +done" "scaling.svg"
+    [ "$(grep -c '^weak,' "$work/study/study/scaling.csv")" -ge 2 ]
+}
+
 no_jobs() { [ -z "$(squeue -h)" ]; }
 deleted() {
     submit gpuvolta.pbs "DATA=made.h5,RUN=gone" -l walltime=00:30:00
@@ -156,6 +166,7 @@ batch_system() {
     check "with a report" reports
     check "each step equals that of a run that nobody stopped" as_if_nothing_had_been
     check "qsub pbs/sweep.pbs trains one run for each line" sweeps
+    check "qsub pbs/scaling.pbs times one rank and two" scales
     check "a deleted job saves and does not come back" deleted
     check "the batch system goes down" "$slurm" down "$work/slurm"
     check "and leaves no process" nothing_runs

@@ -5,7 +5,7 @@ fn torch(cuda_build: bool) -> Torch {
         folder: Some("/opt/libtorch/lib".into()),
         version: Some(env!("LINKED_LIBTORCH").into()),
         cuda_build,
-        cudnn: cuda_build,
+        cudnn: cuda_build.then_some(true),
         runtime: None,
         simd: vec!["avx2".into()],
     }

@@ -13,7 +13,8 @@ pub struct Torch {
     pub folder: Option<String>,
     pub version: Option<String>,
     pub cuda_build: bool,
-    pub cudnn: bool,
+    /// Known where there is a GPU.
+    pub cudnn: Option<bool>,
     /// Of the CUDA runtime's file, such as 13.
     pub runtime: Option<String>,
     pub simd: Vec<String>,
@@ -28,7 +29,7 @@ pub fn probe() -> Torch {
         version: folder.and_then(|lib| version(lib.parent()?)),
         folder: folder.map(|lib| lib.display().to_string()),
         cuda_build: loaded(&maps, "libtorch_cuda").is_some(),
-        cudnn: Cuda::cudnn_is_available(),
+        cudnn: (Cuda::device_count() > 0).then(Cuda::cudnn_is_available),
         runtime: runtime.and_then(|path| Some(path.split(".so.").nth(1)?.to_string())),
         simd: simd(),
     }
@@ -98,8 +99,8 @@ pub fn judge(torches: &[&Torch], hosts: &[&str]) -> Vec<Line> {
             (false, _) => "CPU build".into(),
         };
         let cudnn = match (torch.cuda_build, torch.cudnn) {
-            (true, true) => ", cuDNN",
-            (true, false) => ", no cuDNN",
+            (true, Some(true)) => ", cuDNN",
+            (true, Some(false)) => ", no cuDNN",
             _ => "",
         };
         let on = match ranks.len() == torches.len() {
@@ -119,7 +120,7 @@ pub fn judge(torches: &[&Torch], hosts: &[&str]) -> Vec<Line> {
                 "another libtorch comes first: take it out of LD_LIBRARY_PATH, or build again";
             return Line::fail("libtorch", found, advice);
         }
-        if torch.cuda_build && !torch.cudnn {
+        if torch.cuda_build && torch.cudnn == Some(false) {
             let advice = "put cuDNN's lib folder on LD_LIBRARY_PATH: convolutions are slow without";
             return Line::warn("libtorch", found, advice);
         }
