@@ -204,6 +204,7 @@ def round_of(row, ours_first):
         if max(own[2], other[2]) <= options.quiet:
             row.ratios.append(own[0] / other[0])
             row.speeds.append((own[0], other[0]))
+            print(f"{row.name}: {own[0]:.1f} / {other[0]:.1f} = {row.ratios[-1]:.2f}", file=sys.stderr, flush=True)
             return other[1]
         row.disturbed += 1
     return other[1]
@@ -272,15 +273,21 @@ def main():
         print(done.stdout or done.stderr, end="", flush=True)
         if done.returncode != 0:
             sys.exit("peers: the PyTorch models are not the published one")
-    for number in range(options.rounds):
-        for row in rows:
-            if row.failed:
-                continue
-            try:
-                versions.add(round_of(row, number % 2 == 0))
-            except (OSError, RuntimeError) as err:
-                row.failed = str(err)
-        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+    done = 0
+    try:
+        while done < options.rounds:
+            for row in rows:
+                if row.failed:
+                    continue
+                try:
+                    versions.add(round_of(row, done % 2 == 0))
+                except (OSError, RuntimeError) as err:
+                    row.failed = str(err)
+            done += 1
+            print(f"round {done} of {options.rounds} done", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: the table of the rounds that were done", file=sys.stderr)
+        options.rounds = max(done, 1)
     lines = [
         f"{datetime.date.today()}, {machine()}",
         f"{options.rounds} rounds, samples/s of all cores, medians; ratio ours / theirs, its median and range; engine {options.engine}",
