@@ -35,9 +35,9 @@ use std::ops::Range;
 
 pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
-use conv::{Form, Packed};
 use input::{Input, ScaleShift};
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
+use pack::{Form, Packed};
 use program::{Kind, Program, Stage};
 use workers::Workers;
 
@@ -173,7 +173,7 @@ impl<L: Lanes> Native<L> {
                 ),
                 Kind::Pool => return None,
             };
-            let outputs = forward.outputs();
+            let outputs = forward.outputs;
             let backward = stage.dx != program::Write::Nowhere;
             Some(StageWeights {
                 forward,

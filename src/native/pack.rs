@@ -2,10 +2,99 @@
 
 use super::{
     Native,
-    conv::Packed,
     lanes::{Element, Lanes},
+    phases::{Part, parts},
     program::Kind,
 };
+
+/// What a convolution does with the phases of its input.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// One tap: each phase for itself.
+    Each,
+    Parts([Part; 3]),
+    /// A transposed convolution of stride 2 and 2 taps: output `phase * channels + o` makes that phase of channel o.
+    Up,
+}
+
+/// Weights in the order in which tiles read them: blocks of outputs, and in each [part][input][tap][output].
+#[derive(Clone, Debug)]
+pub struct Packed<T> {
+    pub weights: Vec<T>,
+    pub form: Form,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Outputs of each block.
+    pub blocks: Vec<usize>,
+}
+
+impl<T: Element> Packed<T> {
+    pub fn new(outputs: usize, inputs: usize, taps: usize, most: usize) -> Self {
+        let form = match taps {
+            1 => Form::Each,
+            _ => Form::Parts(parts(taps)),
+        };
+        Self::of(form, outputs, inputs, most)
+    }
+
+    pub fn of(form: Form, outputs: usize, inputs: usize, most: usize) -> Self {
+        let mut packed = Self {
+            weights: Vec::new(),
+            form,
+            inputs,
+            outputs,
+            blocks: shares(outputs, most),
+        };
+        packed.weights = vec![T::default(); outputs * packed.of_an_output()];
+        packed
+    }
+
+    /// Weights of an output.
+    pub fn of_an_output(&self) -> usize {
+        let taps = match &self.form {
+            Form::Each | Form::Up => 1,
+            Form::Parts(parts) => parts.iter().map(|part| part.taps).sum(),
+        };
+        self.inputs * taps
+    }
+
+    /// `weight(output, input, tap)`
+    pub fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> T) {
+        let (mut place, mut first) = (0, 0);
+        for &block in &self.blocks {
+            let mut rest = self.weights[place..].iter_mut();
+            let mut next = |value| *rest.next().expect("a place for each weight") = value;
+            match &self.form {
+                Form::Each | Form::Up => {
+                    for input in 0..self.inputs {
+                        (first..first + block).for_each(|output| next(weight(output, input, 0)));
+                    }
+                }
+                Form::Parts(parts) => {
+                    for part in parts {
+                        for input in 0..self.inputs {
+                            for tap in 0..part.taps {
+                                for output in first..first + block {
+                                    next(part.weight(tap, |tap| weight(output, input, tap)));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            first += block;
+            place += block * self.of_an_output();
+        }
+    }
+}
+
+/// `all` in the fewest nearly equal parts of at most `most`.
+pub fn shares(all: usize, most: usize) -> Vec<usize> {
+    let parts = all.div_ceil(most).max(1);
+    (0..parts)
+        .map(|part| all / parts + usize::from(part < all % parts))
+        .collect()
+}
 
 impl<L: Lanes> Native<L> {
     /// Puts the weights in the order in which kernels read them.

@@ -4,9 +4,10 @@
 //! of products.
 
 use super::{
-    conv::{Rows, shares},
+    conv::Rows,
     input::{Input, room},
     lanes::{Element, Kernel, Lanes},
+    pack::shares,
     phases::{Reads, parts},
 };
 
