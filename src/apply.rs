@@ -104,8 +104,13 @@ impl Applied {
 pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> {
     let io = windows.io();
     ensure!(
-        (io.channels, io.targets, io.per_base)
-            == (header.io.channels, header.io.targets, header.io.per_base),
+        (io.channels, io.targets, io.per_base, io.classes)
+            == (
+                header.io.channels,
+                header.io.targets,
+                header.io.per_base,
+                header.io.classes
+            ),
         "{}: the model reads tracks {:?} and predicts {:?}; the data has tracks {:?} and targets {:?}",
         data.display(),
         header.tracks,

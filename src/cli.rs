@@ -249,14 +249,15 @@ pub struct ScalingArgs {
 #[derive(Args, Debug)]
 pub struct ModelsArgs {
     pub arch: Option<Arch>,
-    /// 4 bases and the signal tracks
-    #[arg(long, default_value_t = 5)]
-    pub channels: i64,
-    /// Bases of a window
-    #[arg(long, default_value_t = 10_240)]
-    pub length: i64,
-    #[arg(long, default_value_t = 1)]
-    pub targets: i64,
+    /// 4 bases and the signal tracks [default: as published]
+    #[arg(long)]
+    pub channels: Option<i64>,
+    /// Bases of a window [default: as published]
+    #[arg(long)]
+    pub length: Option<i64>,
+    /// [default: as published]
+    #[arg(long)]
+    pub targets: Option<i64>,
     /// After the U-Net's transposed convolutions
     #[arg(long)]
     pub up_activation: Option<Activation>,

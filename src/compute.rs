@@ -95,6 +95,8 @@ pub struct Facts {
     /// Synchronised batch norm over several ranks: the host takes part in every step.
     pub synced: bool,
     pub adam: bool,
+    /// The model has layers that know one layout and one precision.
+    pub plain_only: bool,
     /// Of the training windows.
     pub data_bytes: u64,
 }
@@ -154,6 +156,7 @@ impl Compute {
         let facts = Facts {
             synced: plan.options.batch_norm == BatchNorm::Sync,
             adam: plan.optimizer == Rule::Adam,
+            plain_only: !plan.arch.paper().convolutional,
             data_bytes: Resident::bytes(windows),
             ..Facts::of(device)?
         };
@@ -176,7 +179,16 @@ impl Compute {
             !on_gpu || precision == Precision::F32 || major >= 8,
             "--precision: tf32 and bf16 need a GPU of compute capability 8 or newer, this one is {major}; f32"
         );
+        ensure!(
+            !facts.plain_only || !matches!(typed.layout, Some(LayoutChoice::ChannelsLast)),
+            "--layout channels-last: this model has layers that know only the plain one"
+        );
+        ensure!(
+            !facts.plain_only || precision != Precision::Bf16,
+            "--precision bf16: this model has layers that compute only in the precision of their weights"
+        );
         let layout = match typed.layout.unwrap_or(LayoutChoice::Auto) {
+            LayoutChoice::Auto if facts.plain_only => Layout::Plain,
             LayoutChoice::Plain => Layout::Plain,
             LayoutChoice::ChannelsLast => Layout::ChannelsLast,
             LayoutChoice::Auto if on_gpu && precision != Precision::F32 => Layout::ChannelsLast,

@@ -115,6 +115,7 @@ impl Windows {
             length: self.header.length as i64,
             targets: self.header.targets.len() as i64,
             per_base: self.header.task == Task::PerBase,
+            classes: 1,
         }
     }
 

@@ -3,14 +3,14 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
     doctor, evaluate,
     job::on_all_ranks,
     malloc,
-    model::{Arch, Io, Options},
+    model::{Arch, Io, Options, thousands},
     predict, report, scaling, stop, train, verify,
 };
 
@@ -65,33 +65,40 @@ fn main() -> ExitCode {
 
 fn models(args: ModelsArgs) -> Result<()> {
     let Some(arch) = args.arch else {
-        for arch in Arch::value_variants() {
-            let shown = arch.to_possible_value().expect("no variant is hidden");
-            println!(
-                "{:<8}{}",
-                shown.get_name(),
-                shown
-                    .get_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default()
+        let mut text = String::new();
+        for arch in Arch::ALL {
+            let paper = arch.paper();
+            let task = match (paper.io.per_base, paper.io.classes) {
+                (true, _) => "every base",
+                (false, 1) => "a window",
+                (false, _) => "a base from context",
+            };
+            let parameters = thousands(paper.parameters as u64);
+            let name = paper.name;
+            text += &format!(
+                "{name:<20}  {task:<19}  {parameters:>11}  {}\n",
+                paper.about
             );
         }
-        return Ok(());
+        return print(&text);
     };
+    let published = arch.paper().io;
     let io = Io {
-        channels: args.channels,
-        length: args.length,
-        targets: args.targets,
-        per_base: true,
+        channels: args.channels.unwrap_or(published.channels),
+        length: args.length.unwrap_or(published.length),
+        targets: args.targets.unwrap_or(published.targets),
+        ..published
     };
     let options = Options {
         up_activation: args.up_activation,
         ..Options::default()
     };
-    let table = arch
-        .build(&VarStore::new(Device::Cpu).root(), io, options)?
-        .table();
+    let graph = arch.build(&VarStore::new(Device::Cpu).root(), io, options)?;
+    print(&graph.table())
+}
+
+fn print(text: &str) -> Result<()> {
     // A reader such as `head` may have closed the pipe: it has seen enough.
-    let _ = std::io::stdout().write_all(table.as_bytes());
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }

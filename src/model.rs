@@ -3,20 +3,24 @@
 //! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
 
 mod cnn;
+mod deepsea;
 mod graph;
+mod layers;
+mod registry;
 mod sync;
+mod tal1;
 mod unet;
 
 #[cfg(test)]
 pub(crate) use graph::Builder;
-pub use graph::{Activation, Graph, Layout, Twin};
+pub use graph::{Activation, Graph, Layout, Twin, thousands};
 pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
+pub use registry::{Arch, Paper, Recipe, USUAL};
 pub use sync::SumOverRanks;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::nn;
 
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +32,36 @@ pub struct Io {
     pub targets: i64,
     /// A label for every base, or one for the window.
     pub per_base: bool,
+    /// 1 where a label is 0 or 1; else a label is one of so many classes, each of which has a logit.
+    #[serde(default = "binary")]
+    pub classes: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Arch {
-    /// Leopard U-Net (Li & Guan 2021), 475,969 parameters
-    Unet,
-    /// Competition baseline of three convolutions, 66,561 parameters
-    Cnn,
+fn binary() -> i64 {
+    1
+}
+
+impl Io {
+    /// Logits at each place that has labels.
+    pub fn outputs(&self) -> i64 {
+        self.targets * self.classes
+    }
+
+    fn check_per_base(&self, name: &str) -> Result<()> {
+        ensure!(
+            self.per_base,
+            "{name} predicts every base; the data file holds one label a window"
+        );
+        Ok(())
+    }
+
+    fn check_per_window(&self, name: &str) -> Result<()> {
+        ensure!(
+            !self.per_base,
+            "{name} predicts one label a window; the data file holds one a base"
+        );
+        Ok(())
+    }
 }
 
 /// How batch normalisation behaves while training.
@@ -63,36 +88,21 @@ pub struct Options {
     pub batch_norm: BatchNorm,
     /// Channels of the U-Net's first block, which the others follow; the paper's 15 unless growth is measured.
     pub first_width: Option<i64>,
+    /// Nothing is dropped, where numbers are to be compared.
+    pub no_dropout: bool,
 }
 
-impl Arch {
-    pub fn build(self, path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+impl Options {
+    /// Errors where an option is typed that only the U-Net has.
+    fn check_none_of_unet(&self, name: &str) -> Result<()> {
         ensure!(
-            io.per_base,
-            "{} predicts every base; the data file holds one label a window",
-            self.name()
+            self.up_activation.is_none(),
+            "--up-activation belongs to the unet; {name} has no transposed convolution"
         );
-        match self {
-            Arch::Unet => unet::unet(path, io, options),
-            Arch::Cnn => {
-                if options.up_activation.is_some() {
-                    bail!(
-                        "--up-activation belongs to the unet; the cnn has no transposed convolution"
-                    );
-                }
-                ensure!(
-                    matches!(options.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
-                    "--batch-norm: the cnn has no batch norm"
-                );
-                cnn::cnn(path, io, options)
-            }
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Arch::Unet => "unet",
-            Arch::Cnn => "cnn",
-        }
+        ensure!(
+            matches!(self.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
+            "--batch-norm: {name} has no batch norm"
+        );
+        Ok(())
     }
 }

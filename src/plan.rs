@@ -98,8 +98,8 @@ settings! {
     batch_norm: BatchNorm,
     /// Windows of a step on each rank, whatever their number; the rate then follows it by --lr-scaling
     batch: usize,
-    /// Windows of a step on all ranks together: the same run on any number of ranks, at the same rate [default: 16,
-    /// unless --batch is given]
+    /// Windows of a step on all ranks together: the same run on any number of ranks, at the same rate [default: the
+    /// model's, 16 for most, unless --batch is given]
     #[arg(conflicts_with = "batch")]
     global_batch: usize,
     /// Micro-batches of a step on each rank [default: 1]
@@ -108,9 +108,9 @@ settings! {
     epochs: u64,
     /// Stop at this step, with a checkpoint to resume from
     stop_at: u64,
-    /// Optimizer [default: adam]
+    /// Optimizer [default: the model's, adam for most]
     optimizer: Rule,
-    /// Learning rate of a run on one rank [default: 0.001]
+    /// Learning rate of a run on one rank [default: the model's, 0.001 for most]
     lr: f64,
     /// Momentum of sgd and nesterov [default: 0.9]
     momentum: f64,
@@ -119,7 +119,7 @@ settings! {
     lr_scaling: Scaling,
     /// Steps over which the rate rises [default: a twentieth of the run, at most 500]
     warmup: u64,
-    /// How the rate falls [default: cosine]
+    /// How the rate falls [default: the model's, cosine for most]
     schedule: Decay,
     /// Epochs between two falls of --schedule step [default: 10]
     decay_epochs: f64,
@@ -197,9 +197,6 @@ pub struct Plan {
     pub non_finite: NonFinite,
 }
 
-/// Windows of a step unless typed otherwise.
-const BATCH: usize = 16;
-
 pub fn read_settings(path: &Path) -> Result<Settings> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -218,11 +215,13 @@ impl Plan {
             s.lr_scaling.is_none() || s.global_batch.is_none(),
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
         );
+        let arch = s.arch.unwrap_or(Arch::Unet);
+        let recipe = arch.paper().recipe;
         let accumulate = s.accumulate.unwrap_or(1);
-        let batch = s.batch.unwrap_or(BATCH);
+        let batch = s.batch.unwrap_or(recipe.batch);
         // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
-        let default =
-            (s.batch.is_none() && s.lr_scaling.is_none()).then(|| BATCH.max(ranks * accumulate));
+        let default = (s.batch.is_none() && s.lr_scaling.is_none())
+            .then(|| recipe.batch.max(ranks * accumulate));
         let global_batch = s.global_batch.or(default);
         for (name, value) in [
             ("batch", batch),
@@ -252,15 +251,15 @@ impl Plan {
         let steps = epochs * rows.div_ceil(global_batch) as u64;
         let scaling = s.lr_scaling.unwrap_or(Scaling::Linear);
         let schedule = Schedule {
-            peak: s.lr.unwrap_or(1e-3) * scaling.factor(times),
+            peak: s.lr.unwrap_or(recipe.lr) * scaling.factor(times),
             warmup_steps: s.warmup.unwrap_or((steps / 20).min(500)),
-            decay: s.schedule.unwrap_or(Decay::Cosine),
+            decay: s.schedule.unwrap_or(recipe.schedule),
             epochs: epochs as f64,
             decay_epochs: s.decay_epochs.unwrap_or(10.0),
             decay_factor: s.decay_factor.unwrap_or(0.1),
         };
         schedule.check()?;
-        let optimizer = s.optimizer.unwrap_or(Rule::Adam);
+        let optimizer = s.optimizer.unwrap_or(recipe.optimizer);
         ensure!(
             s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
             "--momentum belongs to sgd and nesterov, not to adam"
@@ -296,7 +295,7 @@ impl Plan {
                 .data
                 .clone()
                 .context("--data is missing: the HDF5 file that tfbind-prep made")?,
-            arch: s.arch.unwrap_or(Arch::Unet),
+            arch,
             options: Options {
                 up_activation: s.up_activation,
                 // On one rank both are the same, and libtorch's own is faster.
@@ -323,14 +322,14 @@ impl Plan {
             non_finite: s.non_finite.unwrap_or(NonFinite::Stop),
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
-                arch: Some(s.arch.unwrap_or(Arch::Unet)),
+                arch: Some(arch),
                 batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),
                 epochs: Some(epochs),
                 optimizer: Some(optimizer),
-                lr: Some(s.lr.unwrap_or(1e-3)),
+                lr: Some(s.lr.unwrap_or(recipe.lr)),
                 lr_scaling: held.is_none().then_some(scaling),
                 schedule: Some(schedule.decay),
                 reverse_complement: Some(s.reverse_complement.unwrap_or(false)),

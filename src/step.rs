@@ -14,6 +14,7 @@ use crate::{
     engine::Net,
     model::BatchNorm,
     optim::{Optimizer, clip},
+    sampler::SplitMix,
     timeline::{Phase, Timeline},
 };
 
@@ -21,6 +22,8 @@ pub struct Trainer {
     pub net: Net,
     pub optimizer: Optimizer,
     pub timeline: Timeline,
+    /// Seed and rank, for dropout.
+    random: Option<[u64; 2]>,
     transport: Transport,
     batch_norm: BatchNorm,
     /// What `net.flat.sent` adds up to over the ranks; on one rank the same memory.
@@ -69,6 +72,7 @@ impl Trainer {
             }
         });
         Self {
+            random: None,
             transport,
             batch_norm,
             sums: match comm.size() {
@@ -86,6 +90,12 @@ impl Trainer {
         }
     }
 
+    /// Each rank draws dropout of its own, as a function of seed and step: a run that goes on draws what it would have.
+    pub fn seeded(mut self, comm: &dyn Comm, seed: u64) -> Self {
+        self.random = Some([seed, comm.rank() as u64]);
+        self
+    }
+
     /// The host looks at the loss every so many steps; on a GPU Adam decides there what it leaves out, even if that is
     /// every step.
     pub fn looking_every(mut self, steps: u64) -> Self {
@@ -98,6 +108,9 @@ impl Trainer {
 
     pub fn begin(&mut self, step: u64) {
         self.timeline.begin(step);
+        if let Some([seed, rank]) = self.random {
+            tch::manual_seed(SplitMix::keyed(&[seed, rank, step, 2]).next_u64() as i64);
+        }
         let _ = self.net.flat.gradients.zero_();
         self.before.copy_(&self.net.flat.buffers);
         if let Some(squares) = &mut self.squares {

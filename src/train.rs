@@ -79,7 +79,8 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let how = [compute.line(net.name), transport.name()];
     let batch_norm = plan.options.batch_norm;
     let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline)
-        .looking_every(compute.look_every);
+        .looking_every(compute.look_every)
+        .seeded(comm, plan.seed);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
     let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;

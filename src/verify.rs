@@ -55,6 +55,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     );
     let facts = Facts {
         adam: plan.optimizer == Rule::Adam,
+        plain_only: !plan.arch.paper().convolutional,
         ..Facts::of(device)?
     };
     let compute = Compute {
@@ -174,6 +175,8 @@ impl Make<'_> {
         let plan = self.plan;
         let options = Options {
             batch_norm,
+            // Every rank would draw its own.
+            no_dropout: true,
             ..plan.options
         };
         let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));

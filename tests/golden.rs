@@ -87,6 +87,7 @@ fn compare_engine(
         length: 96,
         targets: 1,
         per_base: true,
+        classes: 1,
     };
     let options = Options {
         up_activation,

@@ -23,6 +23,7 @@ pub fn io(arguments: &Arguments) -> Io {
         length: arguments.length,
         targets: 1,
         per_base: true,
+        classes: 1,
     }
 }
 

@@ -8,6 +8,7 @@ const HERE: Facts = Facts {
     gpu: Some(Some(H200)),
     synced: false,
     adam: true,
+    plain_only: false,
     data_bytes: 3 << 30,
 };
 

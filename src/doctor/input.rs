@@ -187,6 +187,7 @@ pub fn sizes(arch: Arch, read: Option<&Read>) -> (Sizes, Option<Line>) {
         length: 10_240,
         targets: 1,
         per_base: true,
+        classes: 1,
     };
     let io = match read {
         Some(Some(Ok(read))) => read.io,
@@ -232,6 +233,7 @@ mod tests {
                 length: 10_240,
                 targets: 1,
                 per_base: true,
+                classes: 1,
             },
             windows_per_s,
             bytes_per_s: 1e6,

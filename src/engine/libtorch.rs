@@ -1,6 +1,6 @@
 //! libtorch's autograd: every model, every device.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 
 use super::{Engine, add_to, replay::Replays};
@@ -74,7 +74,7 @@ impl Libtorch {
             twin.refresh();
         }
         let (loss, valid) = if self.model.batch_norm() == BatchNorm::Sync {
-            let loss = |logits: &Tensor| masked_loss(logits, &labels);
+            let loss = |logits: &Tensor| masked_loss(logits, &labels, self.form.io);
             if let Some(twin) = &self.twin {
                 twin.begin();
             }
@@ -86,7 +86,8 @@ impl Libtorch {
             }
             numbers
         } else {
-            let (loss, valid) = masked_loss(&self.graph().forward_t(&x, true), &labels);
+            let (loss, valid) =
+                masked_loss(&self.graph().forward_t(&x, true), &labels, self.form.io);
             lap(Phase::Forward);
             match &self.twin {
                 Some(twin) => twin.backward(&loss),
@@ -153,6 +154,13 @@ impl Engine for Libtorch {
             ..self.form
         };
         let plain = compute.layout == Layout::Plain && !bf16;
+        if let Some(layer) = self.model.plain_layer().filter(|_| !plain) {
+            bail!("{layer} knows one layout, in the precision of the weights");
+        }
+        ensure!(
+            !compute.replay || !self.model.has_dropout(),
+            "--replay: a recorded step would drop the same numbers every time; --replay off"
+        );
         self.twin = (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
         self.replays = match (compute.replay, self.device) {
             (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
@@ -172,21 +180,32 @@ impl Engine for Libtorch {
         }
         let logits = no_grad(|| self.graph().forward_t(&x, false));
         ensure!(
-            logits.numel() == rows.label.len(),
+            logits.numel() == rows.label.len() * self.form.io.classes as usize,
             "the model's output does not fit the labels"
         );
         Ok(Vec::try_from(logits.to_kind(Kind::Float).flatten(0, -1))?)
     }
 }
 
-/// Binary cross-entropy from logits, summed over the valid labels (those that are not -1), and their number.
-pub fn masked_loss(logits: &Tensor, labels: &Tensor) -> (Tensor, Tensor) {
+/// Cross-entropy from logits, summed over the valid labels (those that are not -1), and their number.
+pub fn masked_loss(logits: &Tensor, labels: &Tensor, io: Io) -> (Tensor, Tensor) {
     // Of fewer bits no sum is taken.
     let logits = match logits.kind() {
         Kind::BFloat16 => logits.to_kind(Kind::Float),
         _ => logits.shallow_clone(),
     };
     let mask = labels.ge(0).to_kind(logits.kind());
+    if io.classes > 1 {
+        // [B, T K, M] -> [B, K, T, M]
+        let (batch, places) = (labels.size()[0], labels.size()[2]);
+        let by_class = logits
+            .view([batch, io.targets, io.classes, places])
+            .transpose(1, 2);
+        let classes = labels.to_kind(Kind::Int64);
+        let reduction = Reduction::Sum;
+        let loss = by_class.cross_entropy_loss(&classes, None::<&Tensor>, reduction, -1, 0.0);
+        return (loss, mask.sum(Kind::Double));
+    }
     let target = labels.clamp_min(0).to_kind(logits.kind());
     let loss = logits.binary_cross_entropy_with_logits(
         &target,

@@ -76,6 +76,10 @@ pub(super) fn native(
         device == Device::Cpu,
         "the native engine computes on the CPU"
     );
+    ensure!(
+        io.per_base && io.classes == 1,
+        "the native engine computes a logit a base"
+    );
     let isa = instruction_set()?;
     let statistics = match graph.batch_norm() {
         BatchNorm::Frozen => Statistics::Running,

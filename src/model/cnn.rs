@@ -4,16 +4,34 @@
 use anyhow::Result;
 use tch::nn;
 
-use super::{Activation, Graph, Io, Options, graph::Builder};
+use super::{Activation, Graph, Io, Options, Paper, USUAL, graph::Builder};
+
+pub const CNN: Paper = Paper {
+    name: "cnn",
+    about: "baseline of three convolutions (APAC HPC-AI competition 2022)",
+    io: Io {
+        channels: 5,
+        length: 10_240,
+        targets: 1,
+        per_base: true,
+        classes: 1,
+    },
+    parameters: 66_561,
+    build: cnn,
+    convolutional: true,
+    recipe: USUAL,
+};
 
 /// (filters, kernel width)
 const LAYERS: [(i64, i64); 3] = [(32, 17), (64, 11), (128, 5)];
 
-pub fn cnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+fn cnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+    io.check_per_base("cnn")?;
+    options.check_none_of_unet("cnn")?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     for (filters, kernel) in LAYERS {
         x = graph.conv(x, filters, kernel, Activation::Relu);
     }
-    graph.conv(x, io.targets, 1, Activation::None);
+    graph.conv(x, io.outputs(), 1, Activation::None);
     Ok(graph.finish())
 }

@@ -3,21 +3,18 @@
 //! Layers are named and numbered as Keras numbers them, so that a table can be laid beside a published one and a
 //! weight keeps its name in checkpoints.
 
+mod builder;
 mod layout;
 
+pub use builder::Builder;
 pub use layout::{Layout, Twin};
-
-use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::{
-    Tensor,
-    nn::{self, Init, ModuleT},
-};
+use tch::{Tensor, nn::ModuleT};
 
-use super::{BatchNorm, Io, Options};
+use super::{BatchNorm, layers::Block};
 
 /// Keras defaults, which the published models used: momentum 0.99 there is 0.01 here.
 pub(crate) const BN_MOMENTUM: f64 = 0.01;
@@ -28,6 +25,15 @@ pub(crate) const BN_EPS: f64 = 1e-3;
 pub enum Activation {
     Relu,
     None,
+}
+
+impl Activation {
+    pub(super) fn apply(self, x: Tensor) -> Tensor {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::None => x,
+        }
+    }
 }
 
 /// A layer's output, by its place in the list.
@@ -41,6 +47,8 @@ pub(crate) enum Op {
         weight: Tensor,
         bias: Tensor,
         activation: Activation,
+        /// Zeros added on each side.
+        padding: i64,
     },
     UpConv {
         weight: Tensor,
@@ -53,8 +61,12 @@ pub(crate) enum Op {
         mean: Tensor,
         var: Tensor,
     },
-    MaxPool,
+    /// Of so many neighbours; what is left at the end is dropped.
+    MaxPool(i64),
+    /// This share of the numbers becomes zero while training, and the others grow to make up for it.
+    Dropout(f64),
     Concat,
+    Block(Box<dyn Block>),
 }
 
 #[derive(Debug)]
@@ -75,163 +87,11 @@ pub struct Graph {
     last_use: Vec<usize>,
 }
 
-/// Builds a [`Graph`] layer by layer.
-pub struct Builder<'a> {
-    path: &'a nn::Path<'a>,
-    layers: Vec<Layer>,
-    numbers: HashMap<&'static str, usize>,
-    batch_norm: BatchNorm,
-}
-
-impl<'a> Builder<'a> {
-    pub fn new(path: &'a nn::Path<'a>, io: Io, options: Options) -> (Self, Value) {
-        let mut builder = Self {
-            path,
-            layers: Vec::new(),
-            numbers: HashMap::new(),
-            batch_norm: options.batch_norm,
-        };
-        let input = builder.push("input_1".into(), Op::Input, vec![], io.channels, io.length);
-        (builder, input)
-    }
-
-    /// Convolution of odd width, stride 1, padded to keep the length; the activation is part of the layer.
-    pub fn conv(&mut self, x: Value, channels: i64, kernel: i64, activation: Activation) -> Value {
-        let name = self.number("conv1d");
-        let (inputs, length) = (self.layers[x.0].channels, self.layers[x.0].length);
-        let (weight, bias) = self.glorot(&name, [channels, inputs, kernel], channels);
-        self.push(
-            name,
-            Op::Conv {
-                weight,
-                bias,
-                activation,
-            },
-            vec![x.0],
-            channels,
-            length,
-        )
-    }
-
-    /// Transposed convolution of width 2 and stride 2: doubles the length, windows do not overlap.
-    pub fn up_conv(&mut self, x: Value, channels: i64, activation: Activation) -> Value {
-        let name = self.number("conv1d_transpose");
-        let (inputs, length) = (self.layers[x.0].channels, self.layers[x.0].length);
-        let (weight, bias) = self.glorot(&name, [inputs, channels, 2], channels);
-        self.push(
-            name,
-            Op::UpConv {
-                weight,
-                bias,
-                activation,
-            },
-            vec![x.0],
-            channels,
-            2 * length,
-        )
-    }
-
-    pub fn batch_norm(&mut self, x: Value) -> Value {
-        let name = self.number("batch_normalization");
-        let (channels, length) = (self.layers[x.0].channels, self.layers[x.0].length);
-        let path = self.path / &name;
-        let op = Op::BatchNorm {
-            weight: path.ones("weight", &[channels]),
-            bias: path.zeros("bias", &[channels]),
-            mean: path.zeros_no_train("running_mean", &[channels]),
-            var: path.ones_no_train("running_var", &[channels]),
-        };
-        self.push(name, op, vec![x.0], channels, length)
-    }
-
-    /// Maximum of each pair of neighbours: halves the length.
-    pub fn max_pool(&mut self, x: Value) -> Value {
-        let name = self.number("max_pooling1d");
-        let (channels, length) = (self.layers[x.0].channels, self.layers[x.0].length);
-        self.push(name, Op::MaxPool, vec![x.0], channels, length / 2)
-    }
-
-    pub fn concat(&mut self, first: Value, second: Value) -> Value {
-        let name = self.number("concatenate");
-        let (a, b) = (&self.layers[first.0], &self.layers[second.0]);
-        let (channels, length) = (a.channels + b.channels, a.length);
-        self.push(name, Op::Concat, vec![first.0, second.0], channels, length)
-    }
-
-    pub fn finish(self) -> Graph {
-        let mut last_use: Vec<usize> = (0..self.layers.len()).collect();
-        for (place, layer) in self.layers.iter().enumerate() {
-            for &input in &layer.inputs {
-                last_use[input] = place;
-            }
-        }
-        Graph {
-            layers: self.layers,
-            batch_norm: self.batch_norm,
-            layout: Layout::Plain,
-            last_use,
-        }
-    }
-
-    fn number(&mut self, kind: &'static str) -> String {
-        let number = self.numbers.entry(kind).or_insert(0);
-        let name = if *number == 0 {
-            kind.to_string()
-        } else {
-            format!("{kind}_{number}")
-        };
-        *number += 1;
-        name
-    }
-
-    /// Glorot-uniform weights and zero biases: the Keras default, under which the published scores were reached.
-    fn glorot(&self, name: &str, dims: [i64; 3], bias: i64) -> (Tensor, Tensor) {
-        let limit = (6.0 / ((dims[0] + dims[1]) * dims[2]) as f64).sqrt();
-        let path = self.path / name;
-        (
-            path.var(
-                "weight",
-                &dims,
-                Init::Uniform {
-                    lo: -limit,
-                    up: limit,
-                },
-            ),
-            path.zeros("bias", &[bias]),
-        )
-    }
-
-    fn push(
-        &mut self,
-        name: String,
-        op: Op,
-        inputs: Vec<usize>,
-        channels: i64,
-        length: i64,
-    ) -> Value {
-        self.layers.push(Layer {
-            name,
-            op,
-            inputs,
-            channels,
-            length,
-        });
-        Value(self.layers.len() - 1)
-    }
-}
-
-fn activate(x: Tensor, activation: Activation) -> Tensor {
-    match activation {
-        Activation::Relu => x.relu(),
-        Activation::None => x,
-    }
-}
-
 impl ModuleT for Graph {
     /// x [B, C, L], or as the layout has it -> logits [B, T, L]
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         let batch_statistics = train && self.batch_norm != BatchNorm::Frozen;
-        self.run(x, |op, x| {
+        self.run(x, train, |op, x| {
             let Op::BatchNorm {
                 weight,
                 bias,
@@ -252,6 +112,19 @@ impl Graph {
         self.batch_norm
     }
 
+    /// Whether training draws random numbers.
+    pub fn has_dropout(&self) -> bool {
+        let mut ops = self.layers.iter().map(|layer| &layer.op);
+        ops.any(|op| matches!(op, Op::Dropout(_)))
+    }
+
+    /// The first layer that can only be computed in the plain layout and in the precision of the weights.
+    pub fn plain_layer(&self) -> Option<&str> {
+        let mut layers = self.layers.iter();
+        let found = layers.find(|layer| matches!(layer.op, Op::Block(_)));
+        found.map(|layer| layer.name.as_str())
+    }
+
     pub(crate) fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -260,6 +133,7 @@ impl Graph {
     pub(super) fn run(
         &self,
         x: &Tensor,
+        train: bool,
         mut normalise: impl FnMut(&Op, &Tensor) -> Tensor,
     ) -> Tensor {
         let last = self.layout == Layout::ChannelsLast;
@@ -276,14 +150,14 @@ impl Graph {
                     weight,
                     bias,
                     activation,
+                    padding,
                 } => {
-                    let x = input(0);
-                    let padding = weight.size()[weight.dim() - 1] / 2;
+                    let (x, bias) = (input(0), Some(bias));
                     let x = match last {
-                        true => x.conv2d(weight, Some(bias), [1, 1], [0, padding], [1, 1], 1),
-                        false => x.conv1d(weight, Some(bias), 1, padding, 1, 1),
+                        true => x.conv2d(weight, bias, [1, 1], [0, *padding], [1, 1], 1),
+                        false => x.conv1d(weight, bias, 1, *padding, 1, 1),
                     };
-                    activate(x, *activation)
+                    activation.apply(x)
                 }
                 Op::UpConv {
                     weight,
@@ -295,12 +169,19 @@ impl Graph {
                         true => x.conv_transpose2d(weight, bias, [1, 2], [0, 0], [0, 0], 1, [1, 1]),
                         false => x.conv_transpose1d(weight, bias, 2, 0, 0, 1, 1),
                     };
-                    activate(x, *activation)
+                    activation.apply(x)
                 }
                 op @ Op::BatchNorm { .. } => normalise(op, input(0)),
-                Op::MaxPool if last => input(0).max_pool2d([1, 2], [1, 2], [0, 0], [1, 1], false),
-                Op::MaxPool => input(0).max_pool1d(2, 2, 0, 1, false),
+                Op::MaxPool(n) if last => {
+                    input(0).max_pool2d([1, *n], [1, *n], [0, 0], [1, 1], false)
+                }
+                Op::MaxPool(n) => input(0).max_pool1d(*n, *n, 0, 1, false),
+                Op::Dropout(share) => input(0).dropout(*share, train),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
+                Op::Block(block) => {
+                    let inputs: Vec<&Tensor> = (0..layer.inputs.len()).map(input).collect();
+                    block.forward(&inputs, train)
+                }
             };
             values[place] = Some(out);
             for &used in &layer.inputs {
@@ -322,11 +203,12 @@ impl Graph {
             positive_share > 0.0 && positive_share < 1.0,
             "no prior for a share of {positive_share}"
         );
-        if let Some(Layer {
-            op: Op::Conv { bias, .. },
-            ..
-        }) = self.layers.last()
-        {
+        let bias = match self.layers.last().map(|layer| &layer.op) {
+            Some(Op::Conv { bias, .. }) => Some(bias),
+            Some(Op::Block(block)) => block.bias(),
+            _ => None,
+        };
+        if let Some(bias) = bias {
             let logit = (positive_share / (1.0 - positive_share)).ln();
             let _ = tch::no_grad(|| bias.shallow_clone().fill_(logit));
         }
@@ -339,12 +221,14 @@ impl Graph {
     pub fn operations(&self) -> (f64, f64) {
         let (mut forward, mut step) = (0.0, 0.0);
         for layer in &self.layers {
-            let (weight, positions) = match &layer.op {
-                Op::Conv { weight, .. } => (weight, layer.length),
-                Op::UpConv { weight, .. } => (weight, layer.length / 2),
+            let of =
+                |weight: &Tensor, positions: i64| 2.0 * (weight.numel() as i64 * positions) as f64;
+            let once = match &layer.op {
+                Op::Conv { weight, .. } => of(weight, layer.length),
+                Op::UpConv { weight, .. } => of(weight, layer.length / 2),
+                Op::Block(block) => block.operations(),
                 _ => continue,
             };
-            let once = 2.0 * weight.numel() as f64 * positions as f64;
             let of_data = matches!(self.layers[layer.inputs[0]].op, Op::Input);
             forward += once;
             step += if of_data { 2.0 * once } else { 3.0 * once };
@@ -401,8 +285,13 @@ impl Layer {
                 mean,
                 var,
             } => ("BatchNormalization", numel(weight, bias), numel(mean, var)),
-            Op::MaxPool => ("MaxPooling1D", 0, 0),
+            Op::MaxPool(_) => ("MaxPooling1D", 0, 0),
+            Op::Dropout(_) => ("Dropout", 0, 0),
             Op::Concat => ("Concatenate", 0, 0),
+            Op::Block(block) => {
+                let learned = block.parameters().into_iter().map(Tensor::numel);
+                (block.kind(), learned.sum::<usize>() as i64, 0)
+            }
         }
     }
 }

@@ -54,7 +54,7 @@ impl Graph {
         sum: SumOverRanks,
     ) -> (Tensor, Tensor) {
         let mut cuts = Vec::new();
-        let logits = self.run(x, |op, x| {
+        let logits = self.run(x, true, |op, x| {
             let cut = Cut::new(op, x, sum);
             let output = cut.output.shallow_clone();
             cuts.push(cut);

@@ -6,7 +6,23 @@
 use anyhow::{Result, ensure};
 use tch::nn;
 
-use super::{Activation, Graph, Io, Options, graph::Builder};
+use super::{Activation, Graph, Io, Options, Paper, USUAL, graph::Builder};
+
+pub const UNET: Paper = Paper {
+    name: "unet",
+    about: "Leopard U-Net (Li & Guan 2021)",
+    io: Io {
+        channels: 5,
+        length: 10_240,
+        targets: 1,
+        per_base: true,
+        classes: 1,
+    },
+    parameters: 475_969,
+    build: unet,
+    convolutional: true,
+    recipe: USUAL,
+};
 
 const BLOCKS: usize = 5;
 const FIRST_WIDTH: i64 = 15;
@@ -21,7 +37,8 @@ fn narrower(width: i64) -> i64 {
     width * 2 / 3
 }
 
-pub fn unet(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+fn unet(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
+    io.check_per_base("unet")?;
     ensure!(
         io.length > 0 && io.length % (1 << BLOCKS) == 0,
         "the unet halves a window {BLOCKS} times: its length must be a multiple of {}, found {}",
@@ -44,7 +61,7 @@ pub fn unet(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
         x = graph.concat(x, skip);
         x = block(&mut graph, x, width);
     }
-    graph.conv(x, io.targets, 1, Activation::None);
+    graph.conv(x, io.outputs(), 1, Activation::None);
     Ok(graph.finish())
 }
 
@@ -64,13 +81,12 @@ mod tests {
 
     #[test]
     fn a_step_of_a_window_is_3_gflop() {
-        let io = Io {
-            channels: 5,
-            length: 10_240,
-            targets: 1,
-            per_base: true,
-        };
-        let graph = unet(&VarStore::new(Device::Cpu).root(), io, Options::default()).unwrap();
+        let graph = unet(
+            &VarStore::new(Device::Cpu).root(),
+            UNET.io,
+            Options::default(),
+        )
+        .unwrap();
         let (forward, step) = graph.operations();
         assert_eq!((forward / 1e6).round(), 1006.0);
         assert_eq!((step / 1e6).round(), 3006.0);

@@ -138,11 +138,12 @@ impl Program {
                     weight,
                     bias,
                     activation,
+                    padding,
                 } => {
                     let taps = weight.size()[2] as usize;
                     ensure!(
-                        taps % 2 == 1 && taps / 2 <= HALO,
-                        "{}: {taps} taps",
+                        taps % 2 == 1 && taps / 2 <= HALO && *padding as usize == taps / 2,
+                        "{}: {taps} taps, {padding} places added",
                         layer.name
                     );
                     let follow: Vec<_> = readers(value).collect();
@@ -171,6 +172,7 @@ impl Program {
                         weight: filters,
                         bias: start,
                         activation,
+                        ..
                     } = &of.op
                     else {
                         bail!("{} does not follow a convolution", layer.name);
@@ -205,7 +207,7 @@ impl Program {
                     at(bias),
                     relu(activation),
                 ),
-                Op::MaxPool => {
+                Op::MaxPool(2) => {
                     ensure!(
                         layers[layer.inputs[0]].length % 2 == 0,
                         "{} halves an odd length",
@@ -213,6 +215,7 @@ impl Program {
                     );
                     (Kind::Pool, layer.inputs[0], 0, 0, false)
                 }
+                Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => bail!("{}", layer.name),
             };
             maker[value] = Some(made.stages.len());
             reads.push(x);

@@ -21,6 +21,7 @@ fn io(length: i64, targets: i64) -> Io {
         length,
         targets,
         per_base: true,
+        classes: 1,
     }
 }
 

@@ -113,6 +113,7 @@ impl<'a> Study<'a> {
                 length: 0,
                 targets: 0,
                 per_base: true,
+                classes: 1,
             },
             rows: 0,
         };

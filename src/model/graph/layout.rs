@@ -37,6 +37,8 @@ impl Layout {
     }
 }
 
+const PLAIN_ONLY: &str = "asked before: Graph::plain_layer";
+
 #[derive(Debug)]
 pub struct Twin {
     pub graph: Graph,
@@ -85,7 +87,8 @@ impl Twin {
                     running.vector(mean, buffers, out);
                     running.vector(var, buffers, out);
                 }
-                Op::Input | Op::MaxPool | Op::Concat => {}
+                Op::Input | Op::MaxPool(_) | Op::Dropout(_) | Op::Concat => {}
+                Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
             }
         }
         let (convs, conv_leaves) = convs.finish(parameters, kind);
@@ -189,7 +192,10 @@ impl Graph {
                 Op::Input | Op::Conv { .. } | Op::UpConv { .. } => own
                     .chain(std::iter::repeat_n(None, padding as usize))
                     .collect(),
-                Op::BatchNorm { .. } | Op::MaxPool => all[layer.inputs[0]].clone(),
+                Op::BatchNorm { .. } | Op::MaxPool(_) | Op::Dropout(_) => {
+                    all[layer.inputs[0]].clone()
+                }
+                Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
                 Op::Concat => {
                     let (first, second) = (layer.inputs[0], layer.inputs[1]);
                     let before = self.layers[first].channels;
@@ -222,12 +228,19 @@ impl Graph {
             let mut statistic = || running.next().expect("two statistics a norm");
             let op = match &layer.op {
                 Op::Input => Op::Input,
-                Op::MaxPool => Op::MaxPool,
+                Op::MaxPool(width) => Op::MaxPool(*width),
+                Op::Dropout(share) => Op::Dropout(*share),
                 Op::Concat => Op::Concat,
-                Op::Conv { activation, .. } => Op::Conv {
+                Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
+                Op::Conv {
+                    activation,
+                    padding,
+                    ..
+                } => Op::Conv {
                     weight: conv(),
                     bias: conv(),
                     activation: *activation,
+                    padding: *padding,
                 },
                 Op::UpConv { activation, .. } => Op::UpConv {
                     weight: conv(),

@@ -17,6 +17,7 @@ fn io(length: usize) -> Io {
         length: length as i64,
         targets: 3,
         per_base: true,
+        classes: 1,
     }
 }
 

@@ -1,0 +1,207 @@
+//! Writes a graph down, layer by layer.
+
+use std::collections::HashMap;
+
+use tch::{
+    Tensor,
+    nn::{self, Init},
+};
+
+use super::{Activation, Graph, Layer, Layout, Op, Value};
+use crate::model::{BatchNorm, Io, Options, layers::Block};
+
+/// Builds a [`Graph`] layer by layer.
+pub struct Builder<'a> {
+    pub(in crate::model) path: &'a nn::Path<'a>,
+    layers: Vec<Layer>,
+    numbers: HashMap<&'static str, usize>,
+    batch_norm: BatchNorm,
+    no_dropout: bool,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(path: &'a nn::Path<'a>, io: Io, options: Options) -> (Self, Value) {
+        let mut builder = Self {
+            path,
+            layers: Vec::new(),
+            numbers: HashMap::new(),
+            batch_norm: options.batch_norm,
+            no_dropout: options.no_dropout,
+        };
+        let input = builder.push("input_1".into(), Op::Input, vec![], io.channels, io.length);
+        (builder, input)
+    }
+
+    /// Convolution of odd width, stride 1, padded to keep the length; the activation is part of the layer.
+    pub fn conv(&mut self, x: Value, channels: i64, kernel: i64, activation: Activation) -> Value {
+        self.padded_conv(x, channels, kernel, kernel / 2, activation)
+    }
+
+    /// Convolution without padding: the window loses `kernel` - 1 places.
+    pub fn valid_conv(
+        &mut self,
+        x: Value,
+        channels: i64,
+        kernel: i64,
+        activation: Activation,
+    ) -> Value {
+        self.padded_conv(x, channels, kernel, 0, activation)
+    }
+
+    fn padded_conv(
+        &mut self,
+        x: Value,
+        channels: i64,
+        kernel: i64,
+        padding: i64,
+        activation: Activation,
+    ) -> Value {
+        let name = self.number("conv1d");
+        let (inputs, length) = self.shape(x);
+        let (weight, bias) = self.glorot(&name, [channels, inputs, kernel], channels);
+        let op = Op::Conv {
+            weight,
+            bias,
+            activation,
+            padding,
+        };
+        let length = length + 2 * padding - (kernel - 1);
+        self.push(name, op, vec![x.0], channels, length)
+    }
+
+    /// Transposed convolution of width 2 and stride 2: doubles the length, windows do not overlap.
+    pub fn up_conv(&mut self, x: Value, channels: i64, activation: Activation) -> Value {
+        let name = self.number("conv1d_transpose");
+        let (inputs, length) = self.shape(x);
+        let (weight, bias) = self.glorot(&name, [inputs, channels, 2], channels);
+        self.push(
+            name,
+            Op::UpConv {
+                weight,
+                bias,
+                activation,
+            },
+            vec![x.0],
+            channels,
+            2 * length,
+        )
+    }
+
+    pub fn batch_norm(&mut self, x: Value) -> Value {
+        let name = self.number("batch_normalization");
+        let (channels, length) = self.shape(x);
+        let path = self.path / &name;
+        let op = Op::BatchNorm {
+            weight: path.ones("weight", &[channels]),
+            bias: path.zeros("bias", &[channels]),
+            mean: path.zeros_no_train("running_mean", &[channels]),
+            var: path.ones_no_train("running_var", &[channels]),
+        };
+        self.push(name, op, vec![x.0], channels, length)
+    }
+
+    /// Maximum of each pair of neighbours: halves the length.
+    pub fn max_pool(&mut self, x: Value) -> Value {
+        self.max_pool_of(x, 2)
+    }
+
+    /// Maximum of each `width` neighbours.
+    pub fn max_pool_of(&mut self, x: Value, width: i64) -> Value {
+        let name = self.number("max_pooling1d");
+        let (channels, length) = self.shape(x);
+        let op = Op::MaxPool(width);
+        self.push(name, op, vec![x.0], channels, length / width)
+    }
+
+    pub fn dropout(&mut self, x: Value, share: f64) -> Value {
+        let name = self.number("dropout");
+        let (channels, length) = self.shape(x);
+        let share = if self.no_dropout { 0.0 } else { share };
+        self.push(name, Op::Dropout(share), vec![x.0], channels, length)
+    }
+
+    pub(in crate::model) fn block(
+        &mut self,
+        name: String,
+        inputs: &[Value],
+        block: Box<dyn Block>,
+        channels: i64,
+        length: i64,
+    ) -> Value {
+        let inputs = inputs.iter().map(|value| value.0).collect();
+        self.push(name, Op::Block(block), inputs, channels, length)
+    }
+
+    /// Channels and length.
+    pub(in crate::model) fn shape(&self, x: Value) -> (i64, i64) {
+        (self.layers[x.0].channels, self.layers[x.0].length)
+    }
+
+    pub fn concat(&mut self, first: Value, second: Value) -> Value {
+        let name = self.number("concatenate");
+        let (a, b) = (&self.layers[first.0], &self.layers[second.0]);
+        let (channels, length) = (a.channels + b.channels, a.length);
+        self.push(name, Op::Concat, vec![first.0, second.0], channels, length)
+    }
+
+    pub fn finish(self) -> Graph {
+        let mut last_use: Vec<usize> = (0..self.layers.len()).collect();
+        for (place, layer) in self.layers.iter().enumerate() {
+            for &input in &layer.inputs {
+                last_use[input] = place;
+            }
+        }
+        Graph {
+            layers: self.layers,
+            batch_norm: self.batch_norm,
+            layout: Layout::Plain,
+            last_use,
+        }
+    }
+
+    pub(in crate::model) fn number(&mut self, kind: &'static str) -> String {
+        let number = self.numbers.entry(kind).or_insert(0);
+        let name = if *number == 0 {
+            kind.to_string()
+        } else {
+            format!("{kind}_{number}")
+        };
+        *number += 1;
+        name
+    }
+
+    /// Glorot-uniform weights and zero biases: the Keras default, under which the published scores were reached.
+    fn glorot(&self, name: &str, dims: [i64; 3], bias: i64) -> (Tensor, Tensor) {
+        let limit = (6.0 / ((dims[0] + dims[1]) * dims[2]) as f64).sqrt();
+        let path = self.path / name;
+        (
+            path.var(
+                "weight",
+                &dims,
+                Init::Uniform {
+                    lo: -limit,
+                    up: limit,
+                },
+            ),
+            path.zeros("bias", &[bias]),
+        )
+    }
+
+    fn push(
+        &mut self,
+        name: String,
+        op: Op,
+        inputs: Vec<usize>,
+        channels: i64,
+        length: i64,
+    ) -> Value {
+        self.layers.push(Layer {
+            name,
+            op,
+            inputs,
+            channels,
+            length,
+        });
+        Value(self.layers.len() - 1)
+    }
+}
