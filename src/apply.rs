@@ -80,6 +80,7 @@ impl Applied {
             io: windows.io(),
             device,
             engine: args.engine,
+            loss: header.plan.loss.unwrap_or_default(),
             kind: tch::Kind::Float,
             seed: 0,
             prior: None,

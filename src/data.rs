@@ -1,5 +1,7 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
+mod kept;
+
 use std::{iter::repeat_n, ops::Range, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +14,7 @@ use crate::{
     model::Io,
     sampler::SplitMix,
 };
+use kept::Kept;
 
 /// What one row of a batch is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub struct Windows {
     pub header: Header,
     pub counts: Counts,
     split: Split,
+    kept: Kept,
 }
 
 impl Windows {
@@ -84,11 +88,14 @@ impl Windows {
             "{}: the split has no windows",
             path.display()
         );
-        Ok(Self {
+        let mut windows = Self {
             header: file.header().clone(),
             counts: split.counts(),
             split,
-        })
+            kept: Kept::default(),
+        };
+        windows.kept = Kept::of(&windows);
+        Ok(windows)
     }
 
     pub fn num_rows(&self) -> usize {
@@ -127,8 +134,9 @@ impl Windows {
         let (mut seq, mut signal, mut label) = (Vec::new(), Vec::new(), Vec::new());
         for draw in draws {
             for row in draw.row..=draw.row + u32::from(draw.between) {
-                self.split
-                    .read_into(row as usize, &mut seq, &mut signal, &mut label)?;
+                let (row, split) = (row as usize, &self.split);
+                self.kept
+                    .read_into(split, row, &mut seq, &mut signal, &mut label)?;
             }
             self.cut(*draw, &seq, &signal, &label, &mut rows);
             seq.clear();

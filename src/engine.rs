@@ -17,7 +17,8 @@ use crate::{
     compute::Compute,
     data::Rows,
     flat::FlatTensors,
-    model::{Arch, Io, Options, SumOverRanks},
+    loss::Loss,
+    model::{Arch, Graph, Io, Options, SumOverRanks},
     timeline::Timeline,
 };
 
@@ -80,6 +81,7 @@ pub struct Build {
     pub io: Io,
     pub device: Device,
     pub engine: EngineChoice,
+    pub loss: Loss,
     /// Double is for proofs; the first weights are the same as in single precision.
     pub kind: Kind,
     pub seed: u64,
@@ -97,22 +99,34 @@ impl Build {
         }
         store.set_kind(self.kind);
         let flat = FlatTensors::new(&store);
+        ensure!(
+            self.io.classes == 1 || self.loss == Loss::CrossEntropy,
+            "--loss: of several classes only the cross-entropy is known"
+        );
         let native = match self.engine {
             EngineChoice::Libtorch => None,
             EngineChoice::Auto => {
                 native::check_wish()?;
-                native::native(&model, &flat, self.io, self.device, self.kind).ok()
+                self.native(&model, &flat).ok()
             }
             EngineChoice::Native => Some(
-                native::native(&model, &flat, self.io, self.device, self.kind)
+                self.native(&model, &flat)
                     .with_context(|| format!("--engine native: {}", self.arch.name()))?,
             ),
         };
         let (engine, name) = native.unwrap_or_else(|| {
-            let engine = Libtorch::new(model, self.io, self.device, self.kind);
+            let engine = Libtorch::new(model, self.io, self.loss, self.device, self.kind);
             (Box::new(engine), "libtorch")
         });
         Ok(Net { engine, flat, name })
+    }
+
+    fn native(&self, model: &Graph, flat: &FlatTensors) -> Result<(Box<dyn Engine>, &'static str)> {
+        ensure!(
+            self.loss == Loss::CrossEntropy,
+            "the native engine minimises the cross-entropy"
+        );
+        native::native(model, flat, self.io, self.device, self.kind)
     }
 }
 

@@ -23,6 +23,8 @@ const LEN: usize = FINE + 2 * BINS;
 pub struct Tally {
     counts: Vec<u64>,
     loss: f64,
+    /// Sum of squares of label minus probability.
+    squares: f64,
     /// Sum over batches of the soft dice coefficient, which Keras defines batch by batch.
     dice: f64,
 }
@@ -30,7 +32,12 @@ pub struct Tally {
 /// `None` where the metric is undefined for these labels (no positive, no negative, or neither predicted nor there).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Metrics {
+    /// Cross-entropy, whatever was minimised.
     pub loss: Option<f64>,
+    /// Mean square of label minus probability: the Brier score.
+    pub mse: Option<f64>,
+    /// Of calls at a probability of 0.5.
+    pub accuracy: Option<f64>,
     pub pr_auc: Option<f64>,
     pub average_precision: Option<f64>,
     pub auroc: Option<f64>,
@@ -45,6 +52,7 @@ impl Default for Tally {
         Self {
             counts: vec![0; LEN],
             loss: 0.0,
+            squares: 0.0,
             dice: 0.0,
         }
     }
@@ -72,6 +80,8 @@ impl Tally {
             let z = f64::from(logit);
             // log(1 + e^z) - y z, without overflow
             self.loss += z.max(0.0) + (-z.abs()).exp().ln_1p() - if positive { z } else { 0.0 };
+            let missed = f64::from(u8::from(positive)) - f64::from(probability);
+            self.squares += missed * missed;
             total += f64::from(probability);
             if positive {
                 overlap += f64::from(probability);
@@ -99,15 +109,16 @@ impl Tally {
             *own += others;
         }
         self.loss += other.loss;
+        self.squares += other.squares;
         self.dice += other.dice;
     }
 
     /// Becomes the tally of all ranks' data.
     pub fn sum_over(&mut self, comm: &dyn Comm) {
         comm.sum_u64(&mut self.counts);
-        let mut sums = [self.loss, self.dice];
+        let mut sums = [self.loss, self.squares, self.dice];
         comm.sum_f64(&mut sums);
-        [self.loss, self.dice] = sums;
+        [self.loss, self.squares, self.dice] = sums;
     }
 
     fn histogram(&self, first: usize, bins: usize) -> (&[u64], &[u64]) {
@@ -123,12 +134,14 @@ impl Tally {
         let when = |defined: bool, value: f64| defined.then_some(value);
         let (average_precision, auroc) = self.ranking(positives as f64, negatives as f64);
         let found = self.counts[TRUE_POSITIVES];
-        let union = found + self.counts[FALSE_POSITIVES] + self.counts[FALSE_NEGATIVES];
+        let wrong = self.counts[FALSE_POSITIVES] + self.counts[FALSE_NEGATIVES];
+        let union = found + wrong;
+        let known = (positives + negatives) as f64;
+        let mean = |sum: f64| when(known > 0.0, sum / known);
         Metrics {
-            loss: when(
-                positives + negatives > 0,
-                self.loss / (positives + negatives) as f64,
-            ),
+            loss: mean(self.loss),
+            mse: mean(self.squares),
+            accuracy: mean(known - wrong as f64),
             pr_auc: when(positives > 0, self.keras_pr_auc()),
             average_precision: when(positives > 0, average_precision),
             auroc: when(positives > 0 && negatives > 0, auroc),
@@ -192,9 +205,11 @@ impl Metrics {
     }
 
     /// In the order of the tables.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 6] {
+    pub fn named(&self) -> [(&'static str, Option<f64>); 8] {
         [
             ("loss", self.loss),
+            ("mse", self.mse),
+            ("accuracy", self.accuracy),
             ("pr_auc", self.pr_auc),
             ("average_precision", self.average_precision),
             ("auroc", self.auroc),
@@ -230,8 +245,20 @@ mod tests {
             partial.iter().rev().for_each(|part| merged.merge(part));
             prop_assert_eq!(&merged.counts, &whole.counts);
             prop_assert!((merged.loss - whole.loss).abs() <= 1e-9 * whole.loss.abs().max(1.0));
+            prop_assert!((merged.squares - whole.squares).abs() < 1e-9 * whole.squares.max(1.0));
             prop_assert!((merged.dice - whole.dice).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn accuracy_and_square_count_known_labels_alone() {
+        let mut tally = Tally::default();
+        tally.add(&[0.0, -1.0, 2.0, 9.0], &[1, 1, 0, -1]);
+        let metrics = tally.metrics();
+        assert_eq!(metrics.accuracy, Some(1.0 / 3.0));
+        let square = |logit: f32, label: f32| f64::from(label - sigmoid(logit)).powi(2);
+        let expected = (square(0.0, 1.0) + square(-1.0, 1.0) + square(2.0, 0.0)) / 3.0;
+        assert!((metrics.mse.unwrap() - expected).abs() < 1e-7);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod layers;
 mod registry;
 mod sync;
 mod tal1;
+mod toys;
 mod unet;
 
 #[cfg(test)]

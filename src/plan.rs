@@ -11,6 +11,7 @@ use crate::{
     compute::{Feed, LayoutChoice, Precision, Replay},
     device::DeviceChoice,
     engine::EngineChoice,
+    loss::Loss,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
     optim::{Decay, Rule, Scaling, Schedule},
@@ -108,6 +109,8 @@ settings! {
     epochs: u64,
     /// Stop at this step, with a checkpoint to resume from
     stop_at: u64,
+    /// What training minimises [default: the model's, cross-entropy for most]
+    loss: Loss,
     /// Optimizer [default: the model's, adam for most]
     optimizer: Rule,
     /// Learning rate of a run on one rank [default: the model's, 0.001 for most]
@@ -184,6 +187,7 @@ pub struct Plan {
     pub global_batch: usize,
     pub accumulate: usize,
     pub epochs: u64,
+    pub loss: Loss,
     pub optimizer: Rule,
     pub momentum: f64,
     pub schedule: Schedule,
@@ -259,6 +263,7 @@ impl Plan {
             decay_factor: s.decay_factor.unwrap_or(0.1),
         };
         schedule.check()?;
+        let loss = s.loss.unwrap_or(recipe.loss);
         let optimizer = s.optimizer.unwrap_or(recipe.optimizer);
         ensure!(
             s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
@@ -309,6 +314,7 @@ impl Plan {
             global_batch,
             accumulate,
             epochs,
+            loss,
             optimizer,
             momentum: s.momentum.unwrap_or(0.9),
             schedule,
@@ -328,6 +334,7 @@ impl Plan {
                 global_batch: held,
                 accumulate: Some(accumulate),
                 epochs: Some(epochs),
+                loss: Some(loss),
                 optimizer: Some(optimizer),
                 lr: Some(s.lr.unwrap_or(recipe.lr)),
                 lr_scaling: held.is_none().then_some(scaling),
@@ -382,6 +389,7 @@ impl Plan {
             ),
             ("model", model),
             ("batch", batch),
+            ("loss", word(self.loss)),
             ("optimizer", optimizer),
             (
                 "augmentation",

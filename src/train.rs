@@ -39,7 +39,11 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let (rows, margin) = (windows.num_rows(), windows.header.margin);
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
     check_labels(&plan, &windows, &valid)?;
-    let device = device::set_up(plan.device, plan.settings.threads, comm)?;
+    let set_up = match args.quiet {
+        true => device::set_up_quietly,
+        false => device::set_up,
+    };
+    let device = set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
@@ -51,6 +55,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         io,
         device,
         engine: compute.engine(plan.engine),
+        loss: plan.loss,
         kind: tch::Kind::Float,
         seed: plan.seed,
         prior,
@@ -83,7 +88,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         .seeded(comm, plan.seed);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;
+    let mut log = Log::open(comm, &args, &plan, &how, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
     let filling = match compute.resident {

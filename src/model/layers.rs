@@ -2,6 +2,7 @@
 
 mod dense;
 mod recurrent;
+mod tracks;
 
 pub(super) use recurrent::Cell;
 

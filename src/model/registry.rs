@@ -7,8 +7,11 @@ use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tch::nn;
 
-use super::{Graph, Io, Options, cnn, deepsea, tal1, unet};
-use crate::optim::{Decay, Rule};
+use super::{Graph, Io, Options, cnn, deepsea, tal1, toys, unet};
+use crate::{
+    loss::Loss,
+    optim::{Decay, Rule},
+};
 
 /// A published model.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct Recipe {
     /// Windows of a step on all ranks.
     pub batch: usize,
     pub schedule: Decay,
+    pub loss: Loss,
 }
 
 /// What serves most models where their papers say nothing else.
@@ -42,6 +46,7 @@ pub const USUAL: Recipe = Recipe {
     lr: 1e-3,
     batch: 16,
     schedule: Decay::Cosine,
+    loss: Loss::CrossEntropy,
 };
 
 macro_rules! registry {
@@ -68,6 +73,10 @@ registry! {
     Cnn: cnn::CNN,
     Deepsea: deepsea::DEEPSEA,
     Tal1: tal1::TAL1,
+    ToyRnn: toys::RNN,
+    ToyConv: toys::CONV,
+    ToyMemoryRnn: toys::MEMORY_RNN,
+    ToyMemoryLstm: toys::MEMORY_LSTM,
 }
 
 impl Arch {
@@ -214,7 +223,8 @@ mod tests {
             let mut losses = Vec::new();
             for step in 1..=150 {
                 let _ = flat.gradients.shallow_clone().zero_();
-                let (loss, valid) = masked_loss(&graph.forward_t(&x, true), &labels, io);
+                let logits = graph.forward_t(&x, true);
+                let (loss, valid) = masked_loss(arch.paper().recipe.loss, &logits, &labels, io);
                 (loss.shallow_clone() / valid.shallow_clone()).backward();
                 losses.push(loss.double_value(&[]) / valid.double_value(&[]));
                 optimizer.step(&flat.parameters, &flat.gradients, 3e-3, step);

@@ -6,11 +6,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tfbind_prep::schema::PredictionFile;
 
-use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
+use super::{
+    read_log,
+    svg::{BLUE, GREEN, ORANGE, Panel, Svg},
+};
 use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
     data::{Draw, Windows},
+    loss::Loss,
     plan::read_settings,
 };
 
@@ -24,7 +28,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
         .clone()
         .or(plan.data)
         .context("--data is missing")?;
-    let curves = curves(&args.run)?;
+    let curves = curves(&args.run, plan.loss.unwrap_or_default())?;
     let genome = genome(&args, &data)?;
     let metrics = fs::read_to_string(args.run.join("evaluation_metrics.csv")).ok();
     let table = metrics.map(|csv| html_table(&csv)).unwrap_or_default();
@@ -47,30 +51,22 @@ pub fn write(args: ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn curves(run: &Path) -> Result<String> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    // A killed run may leave half a line at the end.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines: Vec<Value> = whole
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{}: not JSON lines", path.display()))?;
+fn curves(run: &Path, loss: Loss) -> Result<String> {
+    let lines = read_log(run)?;
     let of = |event: &'static str| lines.iter().filter(move |line| line["event"] == event);
     let point = |line: &Value, value: &Value| Some((line["step"].as_f64()?, value.as_f64()?));
     let train: Vec<_> = of("step")
         .filter_map(|line| point(line, &line["loss"]))
         .collect();
     let valid: Vec<_> = of("evaluation")
-        .filter_map(|line| point(line, &line["valid"]["loss"]))
+        .filter_map(|line| point(line, &line["valid"][loss.metric()]))
         .collect();
     let score = |name: &str| -> Vec<(f64, f64)> {
         of("evaluation")
             .filter_map(|line| point(line, &line["valid"][name]))
             .collect()
     };
-    ensure!(!train.is_empty(), "{}: no step is logged", path.display());
+    ensure!(!train.is_empty(), "{}: no step is logged", run.display());
 
     let x = (0.0, train.last().expect("not empty").0);
     let losses = || {
