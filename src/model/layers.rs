@@ -11,7 +11,7 @@ use std::fmt;
 use tch::Tensor;
 
 /// What a [`Graph`](super::Graph) need not know more about than its shape.
-pub(crate) trait Block: fmt::Debug {
+pub(crate) trait Block: fmt::Debug + Send {
     /// [B, C, L] of each input -> [B, C, L] of the layer.
     fn forward(&self, inputs: &[&Tensor], train: bool) -> Tensor;
 
