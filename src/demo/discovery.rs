@@ -11,7 +11,7 @@ use super::{
     detection::{Detector, LENGTH, MOTIF, write_data},
     pwm::Pwm,
     stage::{Stage, Trained},
-    table::Table,
+    table::{NONE, Table},
 };
 use crate::{
     data::Draw,
@@ -45,12 +45,13 @@ pub fn show(stage: &Stage) -> Result<Table> {
             "called positive",
             "windows",
             "dense weights > 0",
-            "published",
-            "ours",
+            "planted",
+            "found",
+            "why not",
         ],
         rows: Vec::new(),
         notes: vec![format!(
-            "Planted: 111. A letter stands where its share is above {CALLED}, else N. The class takes its first filter and all\n\
+            "A letter stands where its share is above {CALLED}, else N. The class takes its first filter and all\n\
              dense weights to be positive; here the filter is the one whose dense weights have the largest sum, and the\n\
              share of them that is positive stands beside it. Windows that reach past the end are left out, as there."
         )],
@@ -61,8 +62,9 @@ pub fn show(stage: &Stage) -> Result<Table> {
             &of.positives.to_string(),
             &of.pwm.sites().to_string(),
             &format!("{:.0} %", 100.0 * of.positive_weights),
-            "111NNNN",
+            "111",
             &of.pwm.consensus(CALLED),
+            if of.answers { NONE } else { "ReLU died" },
         ]);
     }
     stage.write("logo.svg", &picture(&found))?;
@@ -76,6 +78,8 @@ struct Discovery {
     positives: usize,
     /// Share of the filter's weights in the dense layer.
     positive_weights: f64,
+    /// Whether the filter is above 0 anywhere.
+    answers: bool,
 }
 
 fn discover(trained: &Trained) -> Result<Discovery> {
@@ -100,6 +104,7 @@ fn discover(trained: &Trained) -> Result<Discovery> {
         pwm: Pwm::new("01", WIDTH),
         positives: 0,
         positive_weights: positive.count() as f64 / by_filter[filter].len() as f64,
+        answers: false,
     };
     for (bits, _) in rows
         .signal
@@ -109,7 +114,8 @@ fn discover(trained: &Trained) -> Result<Discovery> {
     {
         found.positives += 1;
         let bits: Vec<u8> = bits.iter().map(|bit| bit.to_f32() as u8).collect();
-        let first = peak(kernel, bias[filter], &bits);
+        let (first, output) = peak(kernel, bias[filter], &bits);
+        found.answers |= output > 0.0;
         if let Some(site) = bits.get(first..first + WIDTH) {
             found.pwm.add(site);
         }
@@ -117,8 +123,8 @@ fn discover(trained: &Trained) -> Result<Discovery> {
     Ok(found)
 }
 
-/// The first place where the filter's output, after ReLU, is largest.
-fn peak(kernel: &[f32], bias: f32, bits: &[u8]) -> usize {
+/// The first place where the filter's output, after ReLU, is largest, and that output.
+fn peak(kernel: &[f32], bias: f32, bits: &[u8]) -> (usize, f32) {
     let output = bits.windows(kernel.len()).map(|part| {
         let sum: f32 = part
             .iter()
@@ -131,7 +137,7 @@ fn peak(kernel: &[f32], bias: f32, bits: &[u8]) -> usize {
         Ordering::Greater => next,
         _ => best,
     };
-    output.enumerate().fold((0, f32::NEG_INFINITY), higher).0
+    output.enumerate().fold((0, f32::NEG_INFINITY), higher)
 }
 
 fn values(net: &Net, name: &str) -> Result<Vec<f32>> {
@@ -174,11 +180,9 @@ mod tests {
     #[test]
     fn a_filter_peaks_where_its_motif_begins() {
         let bits = [0, 1, 0, 0, 1, 1, 1, 1, 0, 1];
-        assert_eq!(peak(&[1.0, 1.0, 1.0], -1.0, &bits), 4, "the first of two");
-        assert_eq!(
-            peak(&[-1.0, -1.0, -1.0], 0.0, &bits),
-            0,
-            "nothing is above 0"
-        );
+        let (first, output) = peak(&[1.0, 1.0, 1.0], -1.0, &bits);
+        assert_eq!((first, output), (4, 2.0), "the first of two");
+        let silent = peak(&[-1.0, -1.0, -1.0], 0.0, &bits);
+        assert_eq!(silent, (0, 0.0), "as argmax says where nothing is above 0");
     }
 }

@@ -19,20 +19,24 @@ use crate::{
 const LONGEST: u64 = 19;
 const SEQUENCE: usize = 1000;
 const CONTEXT: usize = 100;
-/// The class has 150 to train on and 50 to test on.
-const TRAIN: usize = 4;
+/// The class has 150 to train on and 50 to test on, and trains for 700 epochs at Adam's usual rate of 0.001. That takes an
+/// hour and more: here are a fifth of the sequences and a twentieth of the epochs, at a rate that makes up for it.
+const TRAIN: usize = 30;
 const TEST: usize = 10;
+const SHORTER: u64 = 20;
+const EPOCHS: u64 = 700 / SHORTER;
+/// The class's is not known.
 const BATCH: usize = 128;
-const RATE: f64 = 0.01;
-const EPOCHS: u64 = 700;
-const EVERY: u64 = 100;
+const RATE: f64 = 0.015;
+/// Epochs between two evaluations.
+const EVERY: u64 = 100 / SHORTER;
 const DATA_SEED: u64 = 7;
 
 struct Memory {
     arch: Arch,
     what: &'static str,
     formula: &'static str,
-    /// Per cent after so many epochs.
+    /// Per cent after so many epochs of the class.
     published: [(u64, f64); 4],
 }
 
@@ -70,11 +74,16 @@ pub fn show(stage: &Stage) -> Result<Table> {
         ),
         heads: vec!["", "published", "ours"],
         rows: Vec::new(),
-        notes: Vec::new(),
+        notes: vec![format!(
+            "{TRAIN} of the class's 150 sequences, {SHORTER} times fewer epochs, and for that a rate of {RATE} in place of 0.001; steps of\n\
+             {BATCH} windows (the slides do not say how many). The last bias starts at the share of ones. A SimpleRNN stays\n\
+             near the majority, since its gradient vanishes over the run of ones that it would have to look beyond; what an\n\
+             LSTM lacks to the ceiling goes with more epochs. The majority is expected at 10/11 = 90.91 %."
+        )],
     };
     table.row([
         "majority of the test windows",
-        "90.91 %",
+        NONE,
         &percent(&[majority(&test)]),
     ]);
     for model in &MODELS {
@@ -104,13 +113,17 @@ pub fn show(stage: &Stage) -> Result<Table> {
         let curves = runs.iter().map(|run| run.accuracies());
         let curves: Vec<Vec<(u64, f64)>> = curves.collect::<Result<_>>()?;
         for (at, &(epoch, _)) in curves[0].iter().enumerate() {
-            let published = model.published.iter().find(|(of, _)| *of == epoch);
+            let of_class = epoch * SHORTER;
+            let published = model.published.iter().find(|(of, _)| *of == of_class);
+            if published.is_none() && epoch != epochs {
+                continue;
+            }
             let published = published.map_or(NONE.into(), |(_, share)| format!("{share:.2} %"));
             let shares: Vec<f64> = curves.iter().map(|curve| curve[at].1).collect();
-            let row = format!("{}: accuracy, {epoch} epochs", model.what);
+            let row = format!("{}: accuracy, {of_class} epochs (here {epoch})", model.what);
             table.row([&row, &published, &percent(&shares)]);
         }
     }
-    table.row(["ceiling", "100 %", "100 %"]);
+    table.row(["ceiling: all that is asked can be known", NONE, "100.00 %"]);
     Ok(table)
 }
