@@ -60,13 +60,15 @@ fn motif_density_is_that_of_the_tal1_task() {
     let all = || rows.iter().flat_map(|row| &row.embeddings);
     let reverse = all().filter(|embedding| embedding.reverse).count();
     is_share(reverse, all().count(), 0.5);
-    // The reverse complement of a site reads as the site: ..CA.CTG...
+    // Of TAL1's ten positions 1 to 3 are CCA and 5 to 7 CTG, but for what smoothing lets through.
     let cores = all().filter(|embedding| {
         let letters = &embedding.letters;
-        letters[if embedding.reverse { 2..4 } else { 6..8 }]
-            == *(if embedding.reverse { "CA" } else { "TG" })
+        match embedding.reverse {
+            true => letters[2..5] == *"CAG" && letters[6..9] == *"TGG",
+            false => letters[1..4] == *"CCA" && letters[5..8] == *"CTG",
+        }
     });
-    assert!(cores.count() * 100 > all().count() * 99);
+    assert!(cores.count() * 100 > all().count() * 98);
 
     let (mut gc, mut bases) = (0, 0);
     for row in &rows {
