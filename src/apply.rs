@@ -80,7 +80,6 @@ impl Applied {
             io: windows.io(),
             device,
             engine: args.engine,
-            loss: header.plan.loss.unwrap_or_default(),
             kind: tch::Kind::Float,
             seed: 0,
             prior: None,

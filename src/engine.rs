@@ -4,7 +4,7 @@ mod libtorch;
 mod native;
 mod replay;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
 use libtorch::Libtorch;
@@ -56,6 +56,11 @@ pub trait Engine {
         );
         Ok(())
     }
+    /// The gradient, with respect to the input [B, C, L], of the sum that `score` makes of the logits [B, T, M] with
+    /// running statistics.
+    fn input_gradient(&self, _: &Tensor, _: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
+        bail!("this engine has no gradient of its input: --engine libtorch")
+    }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;
 }
@@ -81,7 +86,6 @@ pub struct Build {
     pub io: Io,
     pub device: Device,
     pub engine: EngineChoice,
-    pub loss: Loss,
     /// Double is for proofs; the first weights are the same as in single precision.
     pub kind: Kind,
     pub seed: u64,
@@ -100,7 +104,7 @@ impl Build {
         store.set_kind(self.kind);
         let flat = FlatTensors::new(&store);
         ensure!(
-            self.io.classes == 1 || self.loss == Loss::CrossEntropy,
+            self.io.classes == 1 || self.options.loss == Loss::CrossEntropy,
             "--loss: of several classes only the cross-entropy is known"
         );
         let native = match self.engine {
@@ -115,7 +119,7 @@ impl Build {
             ),
         };
         let (engine, name) = native.unwrap_or_else(|| {
-            let engine = Libtorch::new(model, self.io, self.loss, self.device, self.kind);
+            let engine = Libtorch::new(model, self.io, self.options.loss, self.device, self.kind);
             (Box::new(engine), "libtorch")
         });
         Ok(Net { engine, flat, name })
@@ -123,7 +127,7 @@ impl Build {
 
     fn native(&self, model: &Graph, flat: &FlatTensors) -> Result<(Box<dyn Engine>, &'static str)> {
         ensure!(
-            self.loss == Loss::CrossEntropy,
+            self.options.loss == Loss::CrossEntropy,
             "the native engine minimises the cross-entropy"
         );
         native::native(model, flat, self.io, self.device, self.kind)

@@ -23,6 +23,8 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::loss::Loss;
+
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Io {
@@ -91,6 +93,8 @@ pub struct Options {
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
     pub no_dropout: bool,
+    /// What training minimises.
+    pub loss: Loss,
 }
 
 impl Options {

@@ -71,7 +71,7 @@ impl<'a> Log<'a> {
             comm,
             jsonl: None,
             quiet: args.quiet,
-            loss: plan.loss.metric(),
+            loss: plan.options.loss.metric(),
             bar: None,
             run: run.display().to_string(),
             last_line: Instant::now(),

@@ -55,7 +55,6 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         io,
         device,
         engine: compute.engine(plan.engine),
-        loss: plan.loss,
         kind: tch::Kind::Float,
         seed: plan.seed,
         prior,

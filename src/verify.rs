@@ -186,7 +186,6 @@ impl Make<'_> {
             io,
             device: self.device,
             engine: self.compute.engine(plan.engine),
-            loss: plan.loss,
             kind: self.kind,
             seed: plan.seed,
             prior,

@@ -29,6 +29,8 @@ mod peaks;
 #[cfg(feature = "genome")]
 mod plan;
 #[cfg(feature = "genome")]
+mod recipe;
+#[cfg(feature = "genome")]
 mod regions;
 #[cfg(feature = "genome")]
 mod signal;

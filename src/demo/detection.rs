@@ -121,11 +121,7 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
         "not stated",
         &percent(&of_test),
     ]);
-    table.row([
-        "majority, all 1024 sequences",
-        NONE,
-        &percent(&[blind]),
-    ]);
+    table.row(["majority, all 1024 sequences", NONE, &percent(&[blind])]);
     table.row(["accuracy, all 1024 sequences", NONE, &percent(&of_all)]);
     if stuck > 0 {
         table.notes.push(format!(

@@ -126,7 +126,6 @@ impl Trained<'_> {
             io: windows.io(),
             device: Device::Cpu,
             engine: EngineChoice::Auto,
-            loss: header.plan.loss.unwrap_or_default(),
             kind: Kind::Float,
             seed: 0,
             prior: None,

@@ -9,7 +9,6 @@ use crate::{
     data::{Draw, Rows},
     engine::{Build, EngineChoice, Net},
     flat::{FlatTensors, Slot},
-    loss::Loss,
     model::{Activation, Arch, BatchNorm, Builder, Graph, Io, Options},
     optim::{Optimizer, Rule},
     sampler::SplitMix,
@@ -59,8 +58,7 @@ impl Case {
             io: self.io,
             device: Device::Cpu,
             engine,
-            loss: Loss::CrossEntropy,
-            kind,
+                kind,
             seed: self.seed,
             prior: None,
         };

@@ -2,12 +2,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::fasta::Genome;
 use crate::named::NamedFile;
 use crate::peaks::Reading;
+use crate::recipe::Recipe;
 use crate::schema::{Header, Task};
 use crate::signal::{Missing, Normalise};
 
@@ -162,8 +162,7 @@ impl MakeOptions {
     }
 
     pub(super) fn header(&self, genome: &Genome, targets: Vec<String>) -> Header {
-        let recipe = toml::to_string(self).expect("paths, numbers and strings are TOML");
-        let hash = Sha256::digest(&recipe);
+        let Recipe { text, hash } = Recipe::of(self);
         let file_name = || {
             self.fasta
                 .file_name()
@@ -181,8 +180,8 @@ impl MakeOptions {
             targets,
             normalise: word(self.normalise),
             missing: word(self.missing),
-            recipe_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-            recipe,
+            recipe: text,
+            recipe_hash: hash,
         }
     }
 }

@@ -3,6 +3,10 @@
 mod errors;
 mod export;
 mod make;
+mod motifs;
 mod real;
+mod sequence_files;
+mod sequences;
+mod simdata;
 mod simulate;
 mod support;
