@@ -11,7 +11,7 @@ use crate::{
     data::{Draw, Windows},
     evaluate::batches_of_rank,
     loader::Loader,
-    metrics::sigmoid,
+    metrics::{class_name, sigmoid, softmax},
 };
 
 /// On one thread a convolution adds in the same order whatever runs beside it; on several it may not.
@@ -27,7 +27,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         ..
     } = Applied::open(comm, &args.apply)?;
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
-    let of = &windows.header;
+    let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {
         checkpoint.with_file_name(format!("predictions_{}.h5", args.apply.split))
     });
@@ -39,7 +39,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
             margin: 0,
             genome: of.genome.clone(),
             contigs: of.contigs.clone(),
-            targets: of.targets.clone(),
+            targets: columns(&of.targets, classes),
             model: format!(
                 "{} {} step {}",
                 header.arch.name(),
@@ -58,17 +58,16 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         .len()
         .div_ceil(args.apply.eval_batch)
         .div_ceil(comm.size());
-    let row_len = of.targets.len() * of.label_len();
+    let row_len = of.targets.len() * classes * of.label_len();
     let mut written = 0;
     for round in 0..rounds {
         let mut probabilities = Vec::new();
         if round < own {
-            probabilities = net
-                .engine
-                .logits(&loader.next_rows()?)?
-                .into_iter()
-                .map(sigmoid)
-                .collect();
+            probabilities = net.engine.logits(&loader.next_rows()?)?;
+            match classes {
+                1 => probabilities.iter_mut().for_each(|p| *p = sigmoid(*p)),
+                _ => softmax(&mut probabilities, classes, of.label_len()),
+            }
         }
         for batch in gather_f32(comm, &probabilities) {
             if let Some(writer) = &mut writer {
@@ -87,6 +86,15 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         println!("{written} windows predicted, written to {}", out.display());
     }
     Ok(())
+}
+
+/// A probability for each target, or for each of its classes.
+fn columns(targets: &[String], classes: usize) -> Vec<String> {
+    let names = |target: &String| match classes {
+        1 => vec![target.clone()],
+        _ => (0..classes).map(|class| format!("{target} {}", class_name(class, classes))).collect(),
+    };
+    targets.iter().flat_map(names).collect()
 }
 
 /// The windows to predict, in file order. With `half_window`, between two windows that touch on a contig comes the one
