@@ -176,7 +176,7 @@ impl Make<'_> {
             batch_norm,
             ..plan.options
         };
-        let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));
+        let (io, prior) = (self.windows.io(), self.windows.positive_share());
         let build = Build {
             arch: plan.arch,
             options,
