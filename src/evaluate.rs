@@ -6,6 +6,7 @@ mod written;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use tfbind_prep::schema::Task;
 
 pub use bins::{BinLabel, BinScore, Bins};
 
@@ -30,41 +31,70 @@ pub fn batches_of_rank(draws: &[Draw], batch: usize, comm: &dyn Comm) -> Vec<Vec
         .collect()
 }
 
-/// The tally of all windows.
+/// The tally of all windows; where a label is of a hidden base also those outside and inside of repeats, as a base is
+/// easier to guess there.
 pub struct Tallies {
     all: Tally,
+    parts: Option<[Tally; 2]>,
     shape: Shape,
 }
 
 impl Tallies {
     fn new(windows: &Windows, bins: Option<Bins>) -> Self {
         let shape = Shape::of(windows.io(), bins.map(|bins| bins.size));
+        let is_hidden = matches!(windows.header.task, Task::Central(_));
         Self {
             all: Tally::new(shape),
+            parts: is_hidden.then(|| [Tally::new(shape), Tally::new(shape)]),
             shape,
         }
     }
 
     fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
-        match bins {
-            None => self.all.add(logits, &rows.label),
-            Some(bins) => {
-                let (logits, labels) = bins.apply(logits, &rows.label);
-                self.all.add(&logits, &labels);
+        if let Some(bins) = bins {
+            let (logits, labels) = bins.apply(logits, &rows.label);
+            return self.all.add(&logits, &labels);
+        }
+        self.all.add(logits, &rows.label);
+        for (which, part) in self.parts.iter_mut().flatten().enumerate() {
+            let mut labels = rows.label.clone();
+            for (labels, &repeat) in labels.chunks_mut(self.shape.row()).zip(&rows.repeat) {
+                if usize::from(repeat) != which {
+                    labels.fill(-1);
+                }
             }
+            part.add(logits, &labels);
         }
     }
 
     /// Becomes that of all ranks' windows.
     pub fn sum_over(&mut self, comm: &dyn Comm) {
         self.all.sum_over(comm);
+        for part in self.parts.iter_mut().flatten() {
+            part.sum_over(comm);
+        }
     }
 
-    /// Of all labels together; then over targets, where there are several.
+    /// Of all labels together; then over targets where there are several, and outside and inside of repeats.
     pub fn metrics(&self) -> Metrics {
         let mut metrics = self.all.metrics();
         if self.shape.targets > 1 {
             add_over_targets(&mut metrics, &self.all.by_target());
+        }
+        if let Some(parts) = &self.parts {
+            let [outside, inside] = parts.each_ref().map(Tally::metrics);
+            let labels = |of: &Metrics| of.labels.iter().sum::<u64>() as f64;
+            let all = labels(&outside) + labels(&inside);
+            let share = (all > 0.0).then(|| labels(&inside) / all);
+            for (name, value) in [
+                ("accuracy_non_repeat", outside.value("accuracy")),
+                ("accuracy_repeat", inside.value("accuracy")),
+                ("loss_non_repeat", outside.value("loss")),
+                ("loss_repeat", inside.value("loss")),
+                ("repeat_share", share),
+            ] {
+                metrics.push(name, value);
+            }
         }
         metrics
     }
@@ -151,8 +181,7 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     if comm.rank() != 0 {
         return Ok(());
     }
-    let targets = &windows.header.targets;
-    let groups = vec![String::new(); targets.len()];
-    let targets = Targets::new(targets, &groups, tallies.all.by_target());
+    let (targets, groups) = (&windows.header.targets, &windows.header.groups);
+    let targets = Targets::new(targets, groups, tallies.all.by_target());
     written::write(&args, &applied, &tallies, &targets, baselines)
 }

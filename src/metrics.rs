@@ -37,6 +37,11 @@ impl Shape {
         }
     }
 
+    /// Labels of a window.
+    pub fn row(self) -> usize {
+        self.targets * self.places
+    }
+
     pub fn per_window(self) -> bool {
         self.places == 1
     }
@@ -77,7 +82,7 @@ impl Tally {
             classes,
         } = self.shape;
         assert_eq!(logits.len(), labels.len() * classes);
-        assert!(targets == 1 || labels.len().is_multiple_of(targets * places));
+        assert!(targets == 1 || labels.len().is_multiple_of(self.shape.row()));
         if labels.iter().all(|&label| label < 0) {
             return;
         }

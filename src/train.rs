@@ -49,7 +49,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
-    let prior = Some(windows.positive_share());
+    let prior = windows.positive_share();
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,

@@ -23,6 +23,13 @@ pub fn check_labels(
             matches!(plan.metric, Loss | Accuracy | BalancedAccuracy),
             "{data}: {name} is for labels of 0 and 1, but these are classes; --metric loss, accuracy or balanced_accuracy"
         );
+        for (split, of) in [("training", windows), ("validation", valid)] {
+            let present = of.counts.bases.iter().filter(|&&labels| labels > 0);
+            ensure!(
+                present.count() > 1,
+                "{data}: the hidden bases of the {split} windows are all the same"
+            );
+        }
         return Ok(());
     }
     ensure!(
