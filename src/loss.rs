@@ -15,8 +15,8 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The metric of a split that it is.
-    pub fn metric(self) -> &'static str {
+    /// In the log: a metric called loss is the cross-entropy, whatever is minimised.
+    pub fn name(self) -> &'static str {
         match self {
             Self::CrossEntropy => "loss",
             Self::Mse => "mse",

@@ -3,6 +3,7 @@
 pub mod logo;
 pub mod page;
 pub mod svg;
+mod targets;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -71,7 +72,7 @@ impl<'a> Log<'a> {
             comm,
             jsonl: None,
             quiet: args.quiet,
-            loss: plan.options.loss.metric(),
+            loss: plan.options.loss.name(),
             bar: None,
             run: run.display().to_string(),
             last_line: Instant::now(),
@@ -185,11 +186,11 @@ impl<'a> Log<'a> {
             ""
         };
         let line = format!(
-            "step {:>6}  epoch {:>3}  train {2} {train_loss:.6}  valid {2} {3}  {4} {5}  {6:.1} samples/s  {7:.0} s{mark}",
+            "step {:>6}  epoch {:>3}  train {} {train_loss:.6}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
             self.loss,
-            shown(metrics.value(self.loss)),
+            shown(metrics.value("loss")),
             self.metric.0,
             shown(self.metric.1),
             self.samples_per_second(),

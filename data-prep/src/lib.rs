@@ -9,6 +9,8 @@ pub mod schema;
 #[cfg(feature = "genome")]
 mod bigwig;
 #[cfg(feature = "genome")]
+pub mod context;
+#[cfg(feature = "genome")]
 mod error;
 #[cfg(feature = "genome")]
 pub mod export;

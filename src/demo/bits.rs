@@ -29,6 +29,7 @@ pub fn write(path: &Path, target: &str, splits: &[(&str, &[Example])]) -> Result
         }],
         tracks: vec!["bits".into()],
         targets: vec![target.into()],
+        groups: vec![String::new()],
         normalise: "none".into(),
         missing: "zero".into(),
         recipe: String::new(),

@@ -86,8 +86,7 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
         runs.push(detector.train(stage, seed)?);
     }
     let accuracies = |split: &str| -> Result<Vec<f64>> {
-        let of = |run: &Trained| Ok(run.metrics(split)?.accuracy.unwrap_or(f64::NAN));
-        runs.iter().map(of).collect()
+        runs.iter().map(|run| run.accuracy(split)).collect()
     };
     let (of_test, of_all) = (accuracies("valid")?, accuracies("all")?);
     let blind = majority(&all);

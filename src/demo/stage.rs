@@ -18,7 +18,6 @@ use crate::{
     device::DeviceChoice,
     engine::{Build, EngineChoice, Net},
     evaluate,
-    metrics::Metrics,
     model::Options,
     plan::{Metric, Settings},
     report::read_log,
@@ -135,11 +134,13 @@ impl Trained<'_> {
         Ok((net, Arc::new(windows)))
     }
 
-    pub fn metrics(&self, split: &str) -> Result<Metrics> {
+    pub fn accuracy(&self, split: &str) -> Result<f64> {
         let (mut net, windows) = self.open(split)?;
         let engine = net.engine.as_mut();
-        let tally = evaluate::count(&Solo, engine, &windows, windows.num_rows(), None, || false)?;
-        Ok(tally.metrics())
+        let tallies =
+            evaluate::count(&Solo, engine, &windows, windows.num_rows(), None, || false)?;
+        let accuracy = tallies.metrics().value("accuracy");
+        accuracy.with_context(|| format!("{split}: no label is known"))
     }
 
     /// Epoch and accuracy of each evaluation on the validation windows.

@@ -1,5 +1,6 @@
 //! The program from outside, on small genome files.
 
+mod context;
 mod errors;
 mod export;
 mod make;
@@ -10,3 +11,4 @@ mod sequences;
 mod simdata;
 mod simulate;
 mod support;
+mod targets;
