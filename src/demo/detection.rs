@@ -85,9 +85,8 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
     for seed in stage.seeds(3) {
         runs.push(detector.train(stage, seed)?);
     }
-    let accuracies = |split: &str| -> Result<Vec<f64>> {
-        runs.iter().map(|run| run.accuracy(split)).collect()
-    };
+    let accuracies =
+        |split: &str| -> Result<Vec<f64>> { runs.iter().map(|run| run.accuracy(split)).collect() };
     let (of_test, of_all) = (accuracies("valid")?, accuracies("all")?);
     let blind = majority(&all);
     let stuck = of_all.iter().filter(|&&share| share <= blind).count();

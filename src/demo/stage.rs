@@ -137,8 +137,7 @@ impl Trained<'_> {
     pub fn accuracy(&self, split: &str) -> Result<f64> {
         let (mut net, windows) = self.open(split)?;
         let engine = net.engine.as_mut();
-        let tallies =
-            evaluate::count(&Solo, engine, &windows, windows.num_rows(), None, || false)?;
+        let tallies = evaluate::count(&Solo, engine, &windows, windows.num_rows(), None, || false)?;
         let accuracy = tallies.metrics().value("accuracy");
         accuracy.with_context(|| format!("{split}: no label is known"))
     }

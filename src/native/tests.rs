@@ -58,7 +58,7 @@ impl Case {
             io: self.io,
             device: Device::Cpu,
             engine,
-                kind,
+            kind,
             seed: self.seed,
             prior: None,
         };
