@@ -70,9 +70,9 @@ mod tests {
         table.row(["parameters", "8", "8"]);
         assert_eq!(
             table.to_string(),
-            "two figures\n\n  what        published                  ours\n  \
+            "two figures\n\n  what        published                   ours\n  \
              accuracy      91.81 %  92.50 % (90.00-95.00)\n  \
-             parameters          8                     8\n\nand why\n"
+             parameters          8                      8\n\nand why\n"
         );
         assert_eq!(percent(&[0.5]), "50.00 %");
     }
