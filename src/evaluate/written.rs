@@ -19,7 +19,8 @@ use crate::{
 
 /// The competition's columns, and those where labels are classes.
 const COLUMNS: [&str; 4] = ["loss", "pr_auc", "dice_coef", "binary_io_u"];
-const COLUMNS_OF_CLASSES: [&str; 4] = ["loss", "accuracy", "balanced_accuracy", "majority_accuracy"];
+const COLUMNS_OF_CLASSES: [&str; 4] =
+    ["loss", "accuracy", "balanced_accuracy", "majority_accuracy"];
 
 pub fn write(
     args: &EvaluateArgs,
@@ -124,7 +125,11 @@ fn csv_text(metrics: &Metrics, seconds: f64) -> String {
         _ => COLUMNS_OF_CLASSES,
     };
     let values = columns.map(|name| shown(metrics.value(name)));
-    format!("{},training_time\n{},{seconds:.2}\n", columns.join(","), values.join(","))
+    format!(
+        "{},training_time\n{},{seconds:.2}\n",
+        columns.join(","),
+        values.join(",")
+    )
 }
 
 /// Calls in columns, labels in rows, and the share of each label that is called right.
