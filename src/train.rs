@@ -43,7 +43,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
-    let prior = Some(windows.positive_share());
+    let prior = windows.positive_share();
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,
@@ -330,6 +330,16 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
 /// Whether there is something to learn, and something to choose the best checkpoint by.
 fn check_labels(plan: &Plan, windows: &Windows, valid: &Windows) -> Result<()> {
     let data = plan.data.display();
+    if windows.header.classes() > 1 {
+        for (split, of) in [("training", windows), ("validation", valid)] {
+            let present = of.counts.bases.iter().filter(|&&labels| labels > 0);
+            ensure!(
+                present.count() > 1,
+                "{data}: the hidden bases of the {split} windows are all the same"
+            );
+        }
+        return Ok(());
+    }
     ensure!(
         windows.counts.positives > 0,
         "{data}: the training windows hold no positive label"

@@ -131,7 +131,7 @@ fn compare_engine(
             .iter()
             .map(|&byte| byte as i8)
             .collect(),
-        resident: None,
+        ..Rows::default()
     };
     let signal_kept = floats("signal")
         .iter()

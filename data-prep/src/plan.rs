@@ -15,6 +15,8 @@ pub struct Labels {
     pub bin: u64,
     /// Per target and contig.
     pub targets: Vec<Vec<Intervals>>,
+    /// Per contig, where any target has a peak: most of a genome has none.
+    pub peaks: Vec<Intervals>,
     /// Per contig.
     pub mask: Vec<Intervals>,
 }
@@ -32,7 +34,7 @@ impl Labels {
                 }
                 labels
             }
-            Task::PerWindow => self.per_window(contig, self.bin_at(start)),
+            _ => self.per_window(contig, self.bin_at(start)),
         }
     }
 
@@ -52,17 +54,30 @@ impl Labels {
 
     /// 1 where peaks cover more than half of the bin, as DeepSEA has it (Zhou & Troyanskaya 2015).
     fn per_window(&self, contig: usize, bin: Range<u64>) -> Vec<i8> {
-        let masked = self.mask[contig].bases_within(bin.clone()) > 0;
-        let label = |target: &Vec<Intervals>| match masked {
-            true => MASKED,
-            false => i8::from(2 * target[contig].bases_within(bin.clone()) > self.bin),
-        };
-        self.targets.iter().map(label).collect()
+        if self.mask[contig].bases_within(bin.clone()) > 0 {
+            return vec![MASKED; self.targets.len()];
+        }
+        let most = |intervals: &Intervals| 2 * intervals.bases_within(bin.clone()) > self.bin;
+        if !most(&self.peaks[contig]) {
+            return vec![0; self.targets.len()];
+        }
+        let targets = self.targets.iter();
+        targets
+            .map(|target| i8::from(most(&target[contig])))
+            .collect()
     }
 
     fn bin_at(&self, start: u64) -> Range<u64> {
         let first = start + (self.length - self.bin) / 2;
         first..first + self.bin
+    }
+
+    /// Whether one of these targets has a positive in the window.
+    fn any_positive(&self, targets: &[usize], contig: usize, start: u64, end: u64) -> bool {
+        let labels = self.of(contig, start, end);
+        let label_len = self.task.label_len(self.length as usize);
+        let of = |target: usize| &labels[target * label_len..][..label_len];
+        targets.iter().any(|&target| of(target).contains(&1))
     }
 
     /// Whether no label of the window counts; a bin that reaches past its region has none.
@@ -73,12 +88,23 @@ impl Labels {
                 let inside = start..end.min(start + self.length);
                 mask.bases_within(inside.clone()) == inside.end - inside.start
             }
-            Task::PerWindow => {
+            _ => {
                 let bin = self.bin_at(start);
                 bin.end > end || mask.bases_within(bin) > 0
             }
         }
     }
+}
+
+/// Per contig, where any of the targets has a peak.
+pub fn union(targets: &[Vec<Intervals>], contigs: usize) -> Vec<Intervals> {
+    let all = |contig: usize| {
+        let parts = targets
+            .iter()
+            .flat_map(|target| target[contig].within(0..u64::MAX));
+        Intervals::merged(parts.collect())
+    };
+    (0..contigs).map(all).collect()
 }
 
 /// The windows of all regions that pass the filters.
@@ -90,6 +116,8 @@ pub struct Plan<'a> {
     pub max_unknown: f64,
     /// Where set, windows of the train split without a positive are kept if their hash is below.
     keep_below: Option<u64>,
+    /// Where set, windows are kept in which one of these targets is positive.
+    wanted: Option<Vec<usize>>,
 }
 
 /// Bins of the histogram of hashes, and the width of one.
@@ -111,7 +139,13 @@ impl<'a> Plan<'a> {
             stride,
             max_unknown,
             keep_below: None,
+            wanted: None,
         }
+    }
+
+    /// Keeps only windows in which one of these targets is positive.
+    pub fn keep_only(&mut self, targets: Vec<usize>) {
+        self.wanted = Some(targets);
     }
 
     /// The kept windows of a contig, as region and start, from left to right.
@@ -121,9 +155,10 @@ impl<'a> Plan<'a> {
             .iter()
             .filter(move |region| region.contig == contig);
         regions.flat_map(move |region| {
-            // Evaluation sees every base once.
-            let stride = match region.split.as_str() {
-                "valid" | "test" => self.labels.length,
+            // Evaluation sees every label once.
+            let stride = match (region.split.as_str(), self.labels.task) {
+                ("valid" | "test", Task::PerBase) => self.labels.length,
+                ("valid" | "test", _) => self.stride.max(self.labels.bin),
                 _ => self.stride,
             };
             let starts = tile(region.start..region.end, self.labels.length, stride);
@@ -152,6 +187,10 @@ impl<'a> Plan<'a> {
         let unknown = self.genome.unknown[contig].bases_within(start..start + length);
         unknown as f64 <= self.max_unknown * length as f64
             && !self.labels.wholly_masked(contig, start, region.end)
+            && self
+                .wanted
+                .as_ref()
+                .is_none_or(|targets| self.labels.any_positive(targets, contig, start, region.end))
             && self.keep_below.is_none_or(|limit| {
                 region.split != "train"
                     || hash(&region.name, start) < limit
