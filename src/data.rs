@@ -127,7 +127,7 @@ impl Windows {
             length: self.header.length as i64,
             targets: self.header.targets.len() as i64,
             per_base: self.header.task == Task::PerBase,
-            classes: 1,
+            classes: self.header.classes() as i64,
         }
     }
 

@@ -103,9 +103,15 @@ mod tests {
         let found = Neighbours::Around(3).contexts(&window("AGCNTAG"));
         let code = |digits: &[u32]| digits.iter().fold(0, |code, digit| code << 2 | digit);
         let expected = [[1, 3, 2, 0, 0, 2], [0, 2, 3, 1, 1, 3]];
-        assert_eq!(found.map(|of| of.code), expected.map(|digits| code(&digits)));
+        assert_eq!(
+            found.map(|of| of.code),
+            expected.map(|digits| code(&digits))
+        );
         let found = Neighbours::Before(3).contexts(&window("AGCNTAG"));
-        assert_eq!(found.map(|of| of.code), [code(&[1, 2, 0]), code(&[0, 3, 1])]);
+        assert_eq!(
+            found.map(|of| of.code),
+            [code(&[1, 2, 0]), code(&[0, 3, 1])]
+        );
         for neighbours in [Neighbours::Around(3), Neighbours::Before(3)] {
             let [here, there] = neighbours.contexts(&window("AGCNTAG"));
             assert_eq!(neighbours.contexts(&window("CTANGCT")), [there, here]);
@@ -114,9 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_unknown_ends_a_context() {
-        let known = |neighbours: Neighbours, text| {
-            neighbours.contexts(&window(text)).map(|of| of.known)
-        };
+        let known =
+            |neighbours: Neighbours, text| neighbours.contexts(&window(text)).map(|of| of.known);
         assert_eq!(known(Neighbours::Around(3), "NGCNTAG"), [2, 2]);
         assert_eq!(known(Neighbours::Before(3), "NGCNTAG"), [2, 3]);
         assert_eq!(known(Neighbours::Before(3), "AGCNNAG"), [3, 0]);

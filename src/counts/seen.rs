@@ -117,7 +117,8 @@ impl Seen {
     pub fn append(&mut self, next: &Seen) {
         let before = self.total();
         self.keys.extend(&next.keys);
-        self.until.extend(next.until.iter().map(|until| before + until));
+        self.until
+            .extend(next.until.iter().map(|until| before + until));
     }
 
     /// The entries of a range of keys as a message.
@@ -200,7 +201,11 @@ mod tests {
 
     #[test]
     fn a_table_out_of_order_is_refused() {
-        for (keys, times) in [(vec![3, 2], vec![1, 1]), (vec![2, 2], vec![1, 1]), (vec![2], vec![])] {
+        for (keys, times) in [
+            (vec![3, 2], vec![1, 1]),
+            (vec![2, 2], vec![1, 1]),
+            (vec![2], vec![]),
+        ] {
             assert!(Seen::from_parts(&keys, &times).is_err(), "{keys:?}");
         }
     }

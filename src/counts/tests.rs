@@ -46,7 +46,10 @@ fn oracle(
     let mut both = Vec::new();
     for (window, label) in counted {
         both.push((window.clone(), *label));
-        both.push((other_strand(window), mirror.map_or(*label, |top| top - label)));
+        both.push((
+            other_strand(window),
+            mirror.map_or(*label, |top| top - label),
+        ));
     }
     both.retain(|(window, _)| sees(window, levels).is_some());
     let of_strand = |asked: &[u8]| {
@@ -77,7 +80,11 @@ fn oracle(
     (0..outcomes).map(mean).collect()
 }
 
-fn counter(reading: Reading, (mirror, classes): (Option<i8>, i64), all: &[(Vec<u8>, i8)]) -> Counter {
+fn counter(
+    reading: Reading,
+    (mirror, classes): (Option<i8>, i64),
+    all: &[(Vec<u8>, i8)],
+) -> Counter {
     let mut counter = Counter::new(reading, classes, mirror);
     for (window, label) in all {
         counter.count(window, *label);
@@ -137,7 +144,10 @@ fn what_is_counted_in_parts_adds_up() {
     };
     let mut random = SplitMix::keyed(&[7]);
     let sequence: Vec<u8> = (0..500).map(|_| random.below(4) as u8).collect();
-    let all: Vec<_> = windows(&sequence).into_iter().map(|(window, base)| (window, base as i8)).collect();
+    let all: Vec<_> = windows(&sequence)
+        .into_iter()
+        .map(|(window, base)| (window, base as i8))
+        .collect();
     let whole = counter(reading, (Some(3), 4), &all);
     let mut parts = Counter::new(reading, 4, Some(3));
     for part in all.chunks(77) {
@@ -151,7 +161,10 @@ fn what_is_counted_in_parts_adds_up() {
 #[test]
 fn free_shares_are_those_of_the_paper() {
     let numel = |neighbours, classes| {
-        let reading = Reading { neighbours, gamma: 1.0 };
+        let reading = Reading {
+            neighbours,
+            gamma: 1.0,
+        };
         Counter::new(reading, classes, None).num_parameters()
     };
     assert_eq!(numel(Neighbours::Around(5), 4), 3_145_728);
