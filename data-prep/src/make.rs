@@ -17,9 +17,10 @@ use targets::{Target, Targets};
 
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
+use crate::intervals::TargetIntervals;
 use crate::partial::PartialFile;
 use crate::peaks::read_merged;
-use crate::plan::{Labels, Plan, union};
+use crate::plan::{Labels, Plan};
 use crate::regions;
 use crate::schema::{Counts, DataWriter, Locus, Window};
 use crate::signal::Track;
@@ -96,19 +97,22 @@ fn labels(
     genome: &Genome,
 ) -> Result<(Labels, u64), Error> {
     let (mask, mut skipped) = read_merged(&options.mask, genome, options.reading(None))?;
-    let mut all = Vec::with_capacity(targets.len());
-    for target in targets {
+    let mut peaks = vec![TargetIntervals::default(); genome.contigs.len()];
+    for (index, target) in targets.iter().enumerate() {
         let (intervals, unknown) =
             read_merged(&target.paths, genome, options.reading(options.widen))?;
         skipped += unknown;
-        all.push(intervals);
+        for (peaks, intervals) in peaks.iter_mut().zip(&intervals) {
+            peaks.add(index, intervals);
+        }
     }
+    peaks.iter_mut().for_each(TargetIntervals::sort);
     let labels = Labels {
         task: options.task(),
         length: options.length as u64,
         bin: options.bin() as u64,
-        peaks: union(&all, genome.contigs.len()),
-        targets: all,
+        targets: targets.len(),
+        peaks,
         mask,
     };
     Ok((labels, skipped))

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::fasta::Genome;
-use crate::intervals::Intervals;
+use crate::intervals::{Intervals, TargetIntervals};
 use crate::regions::Region;
 use crate::schema::{MASKED, Task};
 
@@ -13,10 +13,9 @@ pub struct Labels {
     pub length: u64,
     /// Of a window that has one label, the central bases that decide it.
     pub bin: u64,
-    /// Per target and contig.
-    pub targets: Vec<Vec<Intervals>>,
-    /// Per contig, where any target has a peak: most of a genome has none.
-    pub peaks: Vec<Intervals>,
+    pub targets: usize,
+    /// Per contig.
+    pub peaks: Vec<TargetIntervals>,
     /// Per contig.
     pub mask: Vec<Intervals>,
 }
@@ -40,13 +39,16 @@ impl Labels {
 
     fn per_base(&self, contig: usize, window: Range<u64>) -> Vec<i8> {
         let length = self.length as usize;
-        let mut labels = vec![0; self.targets.len() * length];
-        for (labels, target) in labels.chunks_exact_mut(length).zip(&self.targets) {
-            for (intervals, label) in [(&target[contig], 1), (&self.mask[contig], MASKED)] {
-                for part in intervals.within(window.clone()) {
-                    let (from, until) = (part.start - window.start, part.end - window.start);
-                    labels[from as usize..until as usize].fill(label);
-                }
+        let mut labels = vec![0; self.targets * length];
+        let inside = |part: Range<u64>| {
+            (part.start - window.start) as usize..(part.end - window.start) as usize
+        };
+        for (target, part) in self.peaks[contig].within(window.clone()) {
+            labels[target * length..][inside(part)].fill(1);
+        }
+        for part in self.mask[contig].within(window.clone()) {
+            for labels in labels.chunks_exact_mut(length) {
+                labels[inside(part.clone())].fill(MASKED);
             }
         }
         labels
@@ -55,16 +57,14 @@ impl Labels {
     /// 1 where peaks cover more than half of the bin, as DeepSEA has it (Zhou & Troyanskaya 2015).
     fn per_window(&self, contig: usize, bin: Range<u64>) -> Vec<i8> {
         if self.mask[contig].bases_within(bin.clone()) > 0 {
-            return vec![MASKED; self.targets.len()];
+            return vec![MASKED; self.targets];
         }
-        let most = |intervals: &Intervals| 2 * intervals.bases_within(bin.clone()) > self.bin;
-        if !most(&self.peaks[contig]) {
-            return vec![0; self.targets.len()];
+        let mut covered = vec![0; self.targets];
+        for (target, part) in self.peaks[contig].within(bin) {
+            covered[target] += part.end - part.start;
         }
-        let targets = self.targets.iter();
-        targets
-            .map(|target| i8::from(most(&target[contig])))
-            .collect()
+        let label = |covered: u64| i8::from(2 * covered > self.bin);
+        covered.into_iter().map(label).collect()
     }
 
     fn bin_at(&self, start: u64) -> Range<u64> {
@@ -94,17 +94,6 @@ impl Labels {
             }
         }
     }
-}
-
-/// Per contig, where any of the targets has a peak.
-pub fn union(targets: &[Vec<Intervals>], contigs: usize) -> Vec<Intervals> {
-    let all = |contig: usize| {
-        let parts = targets
-            .iter()
-            .flat_map(|target| target[contig].within(0..u64::MAX));
-        Intervals::merged(parts.collect())
-    };
-    (0..contigs).map(all).collect()
 }
 
 /// The windows of all regions that pass the filters.
