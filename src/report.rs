@@ -2,6 +2,7 @@
 
 pub mod page;
 pub mod svg;
+mod targets;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -178,7 +179,7 @@ impl<'a> Log<'a> {
             progress.step,
             progress.epoch,
             shown(finite(train_loss)),
-            shown(metrics.loss),
+            shown(metrics.value("loss")),
             self.metric.0,
             shown(self.metric.1),
             self.samples_per_second(),
