@@ -89,6 +89,7 @@ fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Header 
         contigs: (0..simulation.num_seqs()).map(contig).collect(),
         tracks: Vec::new(),
         targets: simulation.targets.clone(),
+        groups: vec![String::new(); simulation.targets.len()],
         normalise: "none".to_owned(),
         missing: "none".to_owned(),
         recipe: text,
