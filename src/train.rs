@@ -17,9 +17,10 @@ use crate::{
     evaluate,
     feed::Filling,
     job::RESUMABLE,
+    kmer_input,
     loader::Loader,
     metrics::Metrics,
-    model::BatchNorm,
+    model::{BatchNorm, Options},
     nonfinite::{self, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
@@ -53,7 +54,10 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,
-        options: plan.options,
+        options: Options {
+            mirror: windows.header.task.mirror(),
+            ..plan.options
+        },
         io,
         device,
         engine: compute.engine(plan.engine),
@@ -79,7 +83,15 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         plan: plan.settings.clone(),
     };
     if args.resume {
-        header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
+        header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
+    } else if let Some(run) = plan
+        .settings
+        .kmer_input
+        .as_ref()
+        .filter(|_| comm.rank() == 0)
+    {
+        let note = kmer_input::load(run, &header, &mut net)?;
+        note.iter().for_each(|note| println!("{note}"));
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -107,9 +119,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let save = |trainer: &mut Trainer, header: &mut Header, progress: &Progress| -> Result<()> {
         header.progress = progress.clone();
+        trainer.share_counts(comm);
         if comm.rank() == 0 {
-            let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-            checkpoint::save(&last, header, flat, optimizer)?;
+            checkpoint::save(&last, header, &trainer.net, &trainer.optimizer)?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -217,6 +229,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     timeline: &trainer.timeline,
                 })?;
                 if epoch_ended || progress.due {
+                    trainer.share_counts(comm);
                     trainer.check_ranks_agree(comm, step)?;
                 }
                 if skipped {
@@ -254,8 +267,8 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     progress.losses = (0.0, 0);
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
-                        let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, flat, optimizer)?;
+                        let (net, optimizer) = (&trainer.net, &trainer.optimizer);
+                        checkpoint::save(&args.run.join(BEST), &header, net, optimizer)?;
                     }
                     saves = true;
                 }
@@ -329,7 +342,7 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
     if args.run.is_dir() {
         sweep(&args.run)?;
     }
-    let mut typed = args.settings.clone();
+    let mut typed = kmer_input::resolved(args.settings.clone())?;
     if args.sync_bn {
         typed.batch_norm = Some(BatchNorm::Sync);
     }
