@@ -91,7 +91,7 @@ def yeast_bases(work):
 def features(work):
     yeast = work.data / "yeast"
     words = ["--fasta", yeast / "sacCer3.fa.gz", "--peaks-dir", yeast / "peaks", "--widen", "50", "--task", "per-window"]
-    words += ["--length", "1000", "--stride", "200", "--bin", "200", "--only-bound"]
+    words += ["--length", "1000", "--stride", "200", "--bin", "200", "--only-positive"]
     words += ["--valid", "chrVII", "--test", "chrIV,chrXI"]
     data = work.prep("features.h5", "make", *words)
     found = {}
