@@ -72,6 +72,7 @@ impl Applied {
         }
         let options = Options {
             up_activation: header.up_activation,
+            width: header.plan.width,
             ..Options::default()
         };
         let net = Build {

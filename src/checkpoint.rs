@@ -78,10 +78,11 @@ pub struct Header {
 
 impl Header {
     /// What has to be the same for a run to go on.
-    pub fn identity(&self) -> [(&'static str, String); 6] {
+    pub fn identity(&self) -> [(&'static str, String); 7] {
         [
             ("arch", format!("{:?}", self.arch)),
             ("up_activation", format!("{:?}", self.up_activation)),
+            ("width", format!("{:?}", self.plan.width)),
             ("sizes", format!("{:?}", self.io)),
             ("tracks", self.tracks.join(",")),
             ("targets", self.targets.join(",")),

@@ -261,4 +261,7 @@ pub struct ModelsArgs {
     /// After the U-Net's transposed convolutions
     #[arg(long)]
     pub up_activation: Option<Activation>,
+    /// Share of the published filters and hidden units [default: 1]
+    #[arg(long)]
+    pub width: Option<f64>,
 }

@@ -91,6 +91,7 @@ fn models(args: ModelsArgs) -> Result<()> {
     };
     let options = Options {
         up_activation: args.up_activation,
+        width: args.width,
         ..Options::default()
     };
     let graph = arch.build(&VarStore::new(Device::Cpu).root(), io, options)?;

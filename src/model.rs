@@ -2,7 +2,9 @@
 //!
 //! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
 
+mod basset;
 mod cnn;
+mod danq;
 mod deepsea;
 mod graph;
 mod layers;
@@ -13,8 +15,8 @@ mod unet;
 
 #[cfg(test)]
 pub(crate) use graph::Builder;
-pub use graph::{Activation, Graph, Layout, Twin, thousands};
-pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
+pub use graph::{Activation, Graph, Layout, Output, Twin, thousands};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, KERAS_NORM, Op};
 pub use registry::{Arch, Paper, Recipe, USUAL};
 pub use sync::SumOverRanks;
 
@@ -81,7 +83,7 @@ pub enum BatchNorm {
 }
 
 /// Choices that the papers leave open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
@@ -90,18 +92,28 @@ pub struct Options {
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
     pub no_dropout: bool,
+    /// Share of the published filters and hidden units.
+    pub width: Option<f64>,
+    /// Weight of the absolute outputs of the last hidden layer, summed over its units and averaged over the windows,
+    /// beside the loss.
+    pub l1: f64,
 }
 
 impl Options {
     /// Errors where an option is typed that only the U-Net has.
     fn check_none_of_unet(&self, name: &str) -> Result<()> {
-        ensure!(
-            self.up_activation.is_none(),
-            "--up-activation belongs to the unet; {name} has no transposed convolution"
-        );
+        self.check_no_up_activation(name)?;
         ensure!(
             matches!(self.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
             "--batch-norm: {name} has no batch norm"
+        );
+        Ok(())
+    }
+
+    fn check_no_up_activation(&self, name: &str) -> Result<()> {
+        ensure!(
+            self.up_activation.is_none(),
+            "--up-activation belongs to the unet; {name} has no transposed convolution"
         );
         Ok(())
     }

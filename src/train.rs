@@ -57,8 +57,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     };
     let mut net = build.net()?;
     net.compute_as(&compute)?;
-    let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
-        .over_batches(comm.size() * plan.accumulate);
+    let optimizer = Optimizer::of_training(&plan, &net.flat, comm.size());
     let mut header = Header {
         arch: plan.arch,
         up_activation: plan.options.up_activation,

@@ -1,0 +1,107 @@
+//! What keeps weights small: a penalty on their squares, a limit to their norms.
+
+use anyhow::{Result, ensure};
+use tch::{Tensor, no_grad};
+
+use crate::flat::Slot;
+
+/// Each is 0 for none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Penalties {
+    /// Times the absolute outputs of the last hidden layer (summed over units, averaged over windows), beside the mean
+    /// loss. The model computes it.
+    pub l1: f64,
+    /// Times the squares of all weights, beside the mean loss: Keras' l2, half of Torch's weight decay.
+    pub l2: f64,
+    /// Of the weights that lead to an output, the largest norm after a step: Torch's renorm(2, 1, limit).
+    pub max_norm: f64,
+}
+
+impl Penalties {
+    pub const NONE: Self = Self {
+        l1: 0.0,
+        l2: 0.0,
+        max_norm: 0.0,
+    };
+
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("l1", self.l1),
+            ("l2", self.l2),
+            ("max-norm", self.max_norm),
+        ] {
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "--{name} must be positive, or 0 for none; found {value}"
+            );
+        }
+        Ok(())
+    }
+
+    /// For the plan's table.
+    pub fn line(&self) -> String {
+        let parts = [
+            (self.l2, "squares of weights x "),
+            (self.l1, "absolute hidden outputs x "),
+            (self.max_norm, "norms of an output's weights at most "),
+        ];
+        let active = parts.into_iter().filter(|(value, _)| *value > 0.0);
+        let words: Vec<String> = active
+            .map(|(value, what)| format!("{what}{value}"))
+            .collect();
+        match words.is_empty() {
+            true => "none".into(),
+            false => words.join(", "),
+        }
+    }
+}
+
+/// The weights of a model in its flat tensor: all that have two dimensions or more, which biases and norms have not.
+#[derive(Debug)]
+pub struct Penalised {
+    penalties: Penalties,
+    slots: Vec<Slot>,
+}
+
+impl Penalised {
+    pub fn new(penalties: Penalties, slots: &[Slot]) -> Self {
+        let weights = slots.iter().filter(|slot| slot.shape.len() > 1);
+        Self {
+            penalties,
+            slots: weights.cloned().collect(),
+        }
+    }
+
+    /// The penalty's share of the mean gradient.
+    pub fn add_gradient(&self, parameters: &Tensor, gradients: &Tensor) {
+        let factor = 2.0 * self.penalties.l2;
+        if factor > 0.0 {
+            no_grad(|| {
+                for slot in &self.slots {
+                    let mut gradient = slot.view(gradients);
+                    gradient += slot.view(parameters) * factor;
+                }
+            });
+        }
+    }
+
+    pub fn limits_norms(&self) -> bool {
+        self.penalties.max_norm > 0.0
+    }
+
+    pub fn limit_norms(&self, parameters: &Tensor) {
+        if self.limits_norms() {
+            no_grad(|| {
+                for slot in &self.slots {
+                    let mut rows = slot.view(parameters);
+                    // The outputs of a transposed convolution are its second dimension.
+                    if slot.name.starts_with("conv1d_transpose") {
+                        rows = rows.transpose(0, 1);
+                    }
+                    let limited = rows.renorm(2.0, 0, self.penalties.max_norm);
+                    rows.copy_(&limited);
+                }
+            });
+        }
+    }
+}
