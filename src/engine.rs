@@ -4,7 +4,7 @@ mod libtorch;
 mod native;
 mod replay;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
 use libtorch::Libtorch;
@@ -54,6 +54,11 @@ pub trait Engine {
             "this engine computes in f32 and its own layout: --precision, --layout, --replay and --feed are libtorch's"
         );
         Ok(())
+    }
+    /// The gradient, with respect to the input [B, C, L], of the sum that `score` makes of the logits [B, T, M] with
+    /// running statistics.
+    fn input_gradient(&self, _: &Tensor, _: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
+        bail!("this engine has no gradient of its input: --engine libtorch")
     }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;

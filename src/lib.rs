@@ -18,6 +18,7 @@ pub mod device;
 pub mod doctor;
 pub mod engine;
 pub mod evaluate;
+pub mod explain;
 pub mod feed;
 pub mod flat;
 pub mod gpu;

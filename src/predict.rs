@@ -1,6 +1,8 @@
 //! Scores of every base with their locus. Ranks take batches in turn, rank 0 writes them in file order: the file is
 //! the same for any number of ranks.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 
@@ -8,7 +10,7 @@ use crate::{
     apply::Applied,
     cli::PredictArgs,
     comm::{Comm, gather_f32},
-    data::{Draw, Windows},
+    data::{Draw, Rows, Windows},
     evaluate::batches_of_rank,
     loader::Loader,
     metrics::sigmoid,
@@ -51,32 +53,20 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         created.write_loci(&loci)?;
         writer = Some(created);
     }
-    let batches = batches_of_rank(&draws, args.apply.eval_batch, comm);
-    let own = batches.len();
-    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
-    let rounds = draws
-        .len()
-        .div_ceil(args.apply.eval_batch)
-        .div_ceil(comm.size());
     let row_len = of.targets.len() * of.label_len();
     let mut written = 0;
-    for round in 0..rounds {
-        let mut probabilities = Vec::new();
-        if round < own {
-            probabilities = net
-                .engine
-                .logits(&loader.next_rows()?)?
-                .into_iter()
-                .map(sigmoid)
-                .collect();
+    let predict = |rows: &Rows| {
+        let logits = net.engine.logits(rows)?;
+        Ok(logits.into_iter().map(sigmoid).collect())
+    };
+    let batch = args.apply.eval_batch;
+    in_file_order(comm, &windows, &draws, batch, predict, |batch| {
+        if let Some(writer) = &mut writer {
+            writer.write_rows(written, &batch)?;
+            written += batch.len() / row_len;
         }
-        for batch in gather_f32(comm, &probabilities) {
-            if let Some(writer) = &mut writer {
-                writer.write_rows(written, &batch)?;
-                written += batch.len() / row_len;
-            }
-        }
-    }
+        Ok(())
+    })?;
     if let Some(writer) = writer {
         ensure!(
             written == draws.len(),
@@ -85,6 +75,32 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         );
         writer.finish()?;
         println!("{written} windows predicted, written to {}", out.display());
+    }
+    Ok(())
+}
+
+/// What `compute` makes of each batch of windows: the ranks take batches in turn, rank 0 gets theirs in file order, the
+/// others nothing.
+pub fn in_file_order(
+    comm: &dyn Comm,
+    windows: &Arc<Windows>,
+    draws: &[Draw],
+    batch: usize,
+    mut compute: impl FnMut(&Rows) -> Result<Vec<f32>>,
+    mut take: impl FnMut(Vec<f32>) -> Result<()>,
+) -> Result<()> {
+    let batches = batches_of_rank(draws, batch, comm);
+    let own = batches.len();
+    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
+    let rounds = draws.len().div_ceil(batch).div_ceil(comm.size());
+    for round in 0..rounds {
+        let mut numbers = Vec::new();
+        if round < own {
+            numbers = compute(&loader.next_rows()?)?;
+        }
+        for batch in gather_f32(comm, &numbers) {
+            take(batch)?;
+        }
     }
     Ok(())
 }

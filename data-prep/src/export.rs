@@ -32,8 +32,8 @@ pub struct ExportOptions {
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Leave out values below
-    #[arg(long, default_value_t = 0.0)]
-    min: f32,
+    #[arg(long)]
+    min: Option<f32>,
 }
 
 /// How much was written.
@@ -88,8 +88,10 @@ pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
         ..Exported::default()
     };
     let runs = Runs::new(&options.predictions, file, target, trim)?;
-    let kept = runs
-        .filter(|run| run.as_ref().is_ok_and(|(_, run)| run.value >= options.min) || run.is_err());
+    let kept = runs.filter(|run| {
+        let least = options.min.unwrap_or(f32::NEG_INFINITY);
+        run.as_ref().map_or(true, |(_, run)| run.value >= least)
+    });
     let mut told = kept.map(|run| {
         let (contig, run) = run?;
         exported.runs += 1;

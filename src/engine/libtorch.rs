@@ -172,6 +172,17 @@ impl Engine for Libtorch {
         Ok(())
     }
 
+    fn input_gradient(&self, x: &Tensor, score: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
+        let x = x.detach().to_device(self.device).set_requires_grad(true);
+        // cuDNN's recurrent layers know no backward pass outside training.
+        let cudnn = Cuda::user_enabled_cudnn();
+        Cuda::set_user_enabled_cudnn(false);
+        let total = score(&self.model.forward_t(&x, false)).sum(x.kind());
+        let gradients = Tensor::f_run_backward(&[total], &[&x], false, false);
+        Cuda::set_user_enabled_cudnn(cudnn);
+        Ok(gradients?.remove(0).to_device(Device::Cpu))
+    }
+
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {
         if rows.is_empty() {
             return Ok(Vec::new());
