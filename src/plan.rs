@@ -27,6 +27,14 @@ pub enum Metric {
     Auroc,
     DiceCoef,
     BinaryIoU,
+    /// Share of the labels called right; of windows only, as nearly all bases are negative
+    Accuracy,
+    /// Mean over the classes of the share called right
+    BalancedAccuracy,
+    /// Over the targets
+    MedianAuroc,
+    /// Over the targets
+    MedianAveragePrecision,
     /// Mean over the ranks of each one's own pr_auc, which is not the pr_auc of the data; for comparison
     RankMeanPrAuc,
 }
@@ -145,7 +153,7 @@ settings! {
     reverse_complement: bool,
     /// Shift windows at random by up to so many bases (at most the data's margin) [default: 0]
     shift: usize,
-    /// Metric that chooses the best checkpoint [default: pr_auc]
+    /// Metric that chooses the best checkpoint [default: pr_auc; accuracy where labels are classes]
     metric: Metric,
     /// Evaluations without a better metric before stopping
     patience: u64,

@@ -13,7 +13,7 @@ use crate::{
     data::{Draw, Rows, Windows},
     evaluate::batches_of_rank,
     loader::Loader,
-    metrics::sigmoid,
+    metrics::{class_name, sigmoid, softmax},
 };
 
 /// On one thread a convolution adds in the same order whatever runs beside it; on several it may not.
@@ -29,7 +29,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         ..
     } = Applied::open(comm, &args.apply)?;
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
-    let of = &windows.header;
+    let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {
         checkpoint.with_file_name(format!("predictions_{}.h5", args.apply.split))
     });
@@ -41,7 +41,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
             margin: 0,
             genome: of.genome.clone(),
             contigs: of.contigs.clone(),
-            targets: of.targets.clone(),
+            targets: columns(&of.targets, classes),
             model: format!(
                 "{} {} step {}",
                 header.arch.name(),
@@ -53,11 +53,15 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         created.write_loci(&loci)?;
         writer = Some(created);
     }
-    let row_len = of.targets.len() * of.label_len();
+    let row_len = of.targets.len() * classes * of.label_len();
     let mut written = 0;
     let predict = |rows: &Rows| {
-        let logits = net.engine.logits(rows)?;
-        Ok(logits.into_iter().map(sigmoid).collect())
+        let mut numbers = net.engine.logits(rows)?;
+        match classes {
+            1 => numbers.iter_mut().for_each(|number| *number = sigmoid(*number)),
+            _ => softmax(&mut numbers, classes, of.label_len()),
+        }
+        Ok(numbers)
     };
     let batch = args.apply.eval_batch;
     in_file_order(comm, &windows, &draws, batch, predict, |batch| {
@@ -77,6 +81,15 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         println!("{written} windows predicted, written to {}", out.display());
     }
     Ok(())
+}
+
+/// A probability for each target, or for each of its classes.
+fn columns(targets: &[String], classes: usize) -> Vec<String> {
+    let names = |target: &String| match classes {
+        1 => vec![target.clone()],
+        _ => (0..classes).map(|class| format!("{target} {}", class_name(class, classes))).collect(),
+    };
+    targets.iter().flat_map(names).collect()
 }
 
 /// What `compute` makes of each batch of windows: the ranks take batches in turn, rank 0 gets theirs in file order, the

@@ -2,6 +2,7 @@
 
 pub mod page;
 pub mod svg;
+mod targets;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -176,7 +177,7 @@ impl<'a> Log<'a> {
             "step {:>6}  epoch {:>3}  train loss {train_loss:.6}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
-            shown(metrics.loss),
+            shown(metrics.value("loss")),
             self.metric.0,
             shown(self.metric.1),
             self.samples_per_second(),

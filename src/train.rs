@@ -1,5 +1,7 @@
 //! The training loop: the only one, for every model, device and number of ranks.
 
+mod labels;
+
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,22 +30,26 @@ use crate::{
     stop,
     timeline::{Phase, Timeline},
 };
+use labels::check_labels;
 
 pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let last = args.run.join(LAST);
-    let settings = shared_settings(comm, || settle(&args))?;
+    let mut settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(data, "train")?);
     let valid = Arc::new(Windows::open(data, "valid")?);
     let (rows, margin) = (windows.num_rows(), windows.header.margin);
+    if windows.io().classes > 1 {
+        settings.metric.get_or_insert(Metric::Accuracy);
+    }
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
-    check_labels(&plan, &windows, &valid)?;
+    check_labels(comm, &plan, &windows, &valid)?;
     let device = device::set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
-    let prior = Some(windows.positive_share());
+    let prior = windows.positive_share();
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,
@@ -280,9 +286,12 @@ fn evaluation(
 ) -> Result<Option<(Metrics, Option<f64>)>> {
     let engine = trainer.net.engine.as_mut();
     let batch = plan.eval_batch;
-    let mut tally = evaluate::count(comm, engine, valid, batch, None, stop::requested)?;
+    let mut tallies = evaluate::count(comm, engine, valid, batch, None, stop::requested)?;
     comm.note("the metrics of the validation windows", 0);
-    let own = tally.metrics().pr_auc;
+    let own = match plan.metric {
+        Metric::RankMeanPrAuc => tallies.metrics().value("pr_auc"),
+        _ => None,
+    };
     let mut sums = [
         f64::from(u8::from(stop::requested())),
         own.unwrap_or(0.0),
@@ -292,8 +301,8 @@ fn evaluation(
     if sums[0] > 0.0 {
         return Ok(None);
     }
-    tally.sum_over(comm);
-    let metrics = tally.metrics();
+    tallies.sum_over(comm);
+    let metrics = tallies.metrics();
     let value = match plan.metric {
         Metric::RankMeanPrAuc => (sums[2] > 0.0).then_some(sums[1] / sums[2]),
         metric => metrics.value(&metric.name()),
@@ -324,27 +333,4 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
         typed.batch_norm = Some(BatchNorm::Sync);
     }
     Ok(typed.over(base))
-}
-
-/// Whether there is something to learn, and something to choose the best checkpoint by.
-fn check_labels(plan: &Plan, windows: &Windows, valid: &Windows) -> Result<()> {
-    let data = plan.data.display();
-    ensure!(
-        windows.counts.positives > 0,
-        "{data}: the training windows hold no positive label"
-    );
-    let of = valid.counts;
-    let defined = match plan.metric {
-        Metric::Loss | Metric::DiceCoef => of.positives + of.negatives > 0,
-        Metric::Auroc => of.positives > 0 && of.negatives > 0,
-        _ => of.positives > 0,
-    };
-    ensure!(
-        defined,
-        "{data}: {} is undefined on the validation windows ({} positive labels, {} negative); choose another --metric",
-        plan.metric.name(),
-        of.positives,
-        of.negatives
-    );
-    Ok(())
 }

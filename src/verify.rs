@@ -179,7 +179,7 @@ impl Make<'_> {
             no_dropout: true,
             ..plan.options
         };
-        let (io, prior) = (self.windows.io(), Some(self.windows.positive_share()));
+        let (io, prior) = (self.windows.io(), self.windows.positive_share());
         let build = Build {
             arch: plan.arch,
             options,

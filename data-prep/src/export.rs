@@ -61,12 +61,15 @@ impl ExportOptions {
 
     fn trim(&self, task: Task, length: usize) -> Result<usize, Error> {
         match self.trim {
+            Some(trim) if matches!(task, Task::Central(_)) => Err(Error::Request(format!(
+                "--trim {trim}: predictions of {task} are of the central base of a window alone"
+            ))),
             Some(trim) if 2 * trim >= length => Err(Error::Request(format!(
                 "--trim {trim}: nothing is left of a window of {length} bases"
             ))),
             Some(trim) => Ok(trim),
-            None if task == Task::PerWindow => Ok(0),
-            None => Ok((length / 4).min(100)),
+            None if task == Task::PerBase => Ok((length / 4).min(100)),
+            None => Ok(0),
         }
     }
 }

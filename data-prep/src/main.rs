@@ -2,6 +2,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use tfbind_prep::context::{ContextOptions, context};
 use tfbind_prep::export::{ExportOptions, export};
 use tfbind_prep::inspect::{InspectOptions, inspect};
 use tfbind_prep::make::{MakeOptions, make};
@@ -21,6 +22,8 @@ enum Command {
     Simulate(SimulateOptions),
     /// Write the windows of a genome as the file that is trained on
     Make(Box<MakeOptions>),
+    /// Write the windows around hidden bases of a genome, for models that tell a base from its context
+    Context(ContextOptions),
     /// Show what a data file or a file of predictions holds
     Inspect(InspectOptions),
     /// Write predictions as bigWig or bedGraph
@@ -54,6 +57,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Make(options) => {
             let made = make(&options)?;
+            println!("{made}, {:.1} s", begun.elapsed().as_secs_f64());
+        }
+        Command::Context(options) => {
+            let made = context(&options)?;
             println!("{made}, {:.1} s", begun.elapsed().as_secs_f64());
         }
         Command::Inspect(options) => {
