@@ -91,6 +91,17 @@ impl Applied {
         }
         broadcast(comm, &net.flat.parameters);
         broadcast(comm, &net.flat.buffers);
+        let net = match args.both_strands {
+            true => {
+                ensure!(
+                    windows.io().classes == 1,
+                    "--both-strands is for labels of 0 and 1; {} holds classes",
+                    data.display()
+                );
+                net.on_both_strands(windows.io())
+            }
+            false => net,
+        };
         Ok(Self {
             checkpoint,
             header,

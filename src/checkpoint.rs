@@ -1,16 +1,11 @@
 //! A checkpoint is one safetensors file: weights and running statistics by name, the optimizer's moments, and a
 //! header in JSON that says where training stood. Written beside its name, synced, renamed: a kill leaves the old one.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use tfbind_prep::partial::PartialFile;
 
 use crate::{
@@ -19,6 +14,7 @@ use crate::{
     optim::Optimizer,
     plan::Settings,
     sampler::Position,
+    weights::{OPTIMIZER, Weights},
 };
 
 const FORMAT: &str = "tfbind-mpi/checkpoint 1";
@@ -91,18 +87,22 @@ impl Header {
     }
 }
 
-pub fn save(path: &Path, header: &Header, flat: &FlatTensors, optimizer: &Optimizer) -> Result<()> {
+/// Without an optimizer there is nothing to go on with.
+pub fn save(
+    path: &Path,
+    header: &Header,
+    flat: &FlatTensors,
+    optimizer: Option<&Optimizer>,
+) -> Result<()> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    let moments = [
-        ("optimizer.first", &optimizer.first),
-        ("optimizer.second", &optimizer.second),
-    ];
+    let moments = optimizer.into_iter().flat_map(|optimizer| {
+        let named = [("first", &optimizer.first), ("second", &optimizer.second)];
+        named.map(|(name, of)| (format!("{OPTIMIZER}{name}"), of.shallow_clone()))
+    });
     let named = flat
         .named()
         .map(|(slot, tensor)| (slot.name.clone(), tensor));
-    for (name, tensor) in
-        named.chain(moments.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())))
-    {
+    for (name, tensor) in named.chain(moments) {
         let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
         let bytes = values
             .iter()
@@ -141,9 +141,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A checkpoint read into memory.
 pub struct Checkpoint {
-    path: PathBuf,
     pub header: Header,
-    tensors: HashMap<String, (Vec<i64>, Vec<f32>)>,
+    weights: Weights,
 }
 
 impl Checkpoint {
@@ -167,68 +166,26 @@ impl Checkpoint {
             .with_context(|| format!("{shown}: no header"))?;
         let header =
             serde_json::from_str(header).with_context(|| format!("{shown}: unreadable header"))?;
-        let mut tensors = HashMap::new();
-        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
-            ensure!(
-                view.dtype() == Dtype::F32,
-                "{shown}: {name} is {:?}, expected F32",
-                view.dtype()
-            );
-            let values = view
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|word| f32::from_le_bytes(*word))
-                .collect();
-            tensors.insert(
-                name,
-                (view.shape().iter().map(|&n| n as i64).collect(), values),
-            );
-        }
         Ok(Self {
-            path: path.to_path_buf(),
             header,
-            tensors,
+            weights: Weights::parse(path, &bytes)?,
         })
     }
 
     /// Fills the model, and the optimizer where training goes on.
     pub fn restore(&self, flat: &FlatTensors, optimizer: Option<&Optimizer>) -> Result<()> {
-        for (slot, tensor) in flat.named() {
-            self.fill(&slot.name, &tensor)?;
-        }
+        self.weights.restore(flat)?;
         if let Some(optimizer) = optimizer {
-            self.fill("optimizer.first", &optimizer.first)?;
-            self.fill("optimizer.second", &optimizer.second)?;
+            let named = [("first", &optimizer.first), ("second", &optimizer.second)];
+            for (name, tensor) in named {
+                self.weights.fill(&format!("{OPTIMIZER}{name}"), tensor)?;
+            }
         }
         Ok(())
     }
 
     /// All tensors by name, for comparing two checkpoints.
     pub fn sorted_tensors(&self) -> Vec<(String, Vec<f32>)> {
-        let mut all: Vec<_> = self
-            .tensors
-            .iter()
-            .map(|(name, (_, values))| (name.clone(), values.clone()))
-            .collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
-    }
-
-    fn fill(&self, name: &str, tensor: &Tensor) -> Result<()> {
-        let shown = self.path.display();
-        let (shape, values) = self
-            .tensors
-            .get(name)
-            .with_context(|| format!("{shown}: {name} is missing"))?;
-        ensure!(
-            *shape == tensor.size(),
-            "{shown}: {name} has shape {shape:?}, the model needs {:?}",
-            tensor.size()
-        );
-        let values = Tensor::from_slice(values).view(shape.as_slice());
-        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
-        Ok(())
+        self.weights.sorted()
     }
 }

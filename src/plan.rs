@@ -104,6 +104,11 @@ settings! {
     up_activation: Activation,
     /// Share of the published filters and hidden units of a model that has many [default: 1]
     width: f64,
+    /// Start from these weights: a checkpoint, or a file that tools/convert_weights.py made
+    init: PathBuf,
+    /// Start the filters of the first convolution from motifs (JASPAR counts), one each, as DanQ-JASPAR
+    #[arg(conflicts_with = "init")]
+    start_motifs: PathBuf,
     /// Batch norm while training [default: sync where the global batch is held, rank where --batch is given]
     batch_norm: BatchNorm,
     /// Windows of a step on each rank, whatever their number; the rate then follows it by --lr-scaling
@@ -237,6 +242,10 @@ impl Plan {
         ensure!(
             s.lr_scaling.is_none() || s.global_batch.is_none(),
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
+        );
+        ensure!(
+            s.init.is_none() || s.start_motifs.is_none(),
+            "--init and --start-motifs exclude each other"
         );
         let arch = s.arch.unwrap_or(Arch::Unet);
         let recipe = arch.paper().recipe;

@@ -16,6 +16,7 @@ use crate::{
     engine::Build,
     evaluate,
     feed::Filling,
+    init,
     job::RESUMABLE,
     loader::Loader,
     metrics::Metrics,
@@ -77,8 +78,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         progress: Progress::default(),
         plan: plan.settings.clone(),
     };
-    if args.resume {
-        header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
+    match args.resume {
+        true => header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?,
+        false => init::begin(comm, &plan, &net.flat)?,
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -108,7 +110,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         header.progress = progress.clone();
         if comm.rank() == 0 {
             let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-            checkpoint::save(&last, header, flat, optimizer)?;
+            checkpoint::save(&last, header, flat, Some(optimizer))?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -254,7 +256,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
                         let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, flat, optimizer)?;
+                        checkpoint::save(&args.run.join(BEST), &header, flat, Some(optimizer))?;
                     }
                     saves = true;
                 }
@@ -329,6 +331,10 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
         sweep(&args.run)?;
     }
     let mut typed = args.settings.clone();
+    ensure!(
+        !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
+        "--init and --start-motifs are for the start of a run, not for --resume"
+    );
     if args.sync_bn {
         typed.batch_norm = Some(BatchNorm::Sync);
     }

@@ -14,6 +14,7 @@ use crate::{
     device,
     engine::Build,
     flat::Slot,
+    init,
     loader::Loader,
     model::{BatchNorm, Options},
     optim::Optimizer,
@@ -78,6 +79,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         },
     };
     let mut own = make.trainer(comm, batch_norm, transport)?;
+    init::begin(comm, &plan, &own.net.flat)?;
     if comm.rank() == 0 {
         println!("      compute  {}", compute.line(own.net.name));
     }

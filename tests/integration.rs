@@ -15,3 +15,4 @@ mod resume;
 mod scaling;
 mod stop;
 mod verify;
+mod windows;

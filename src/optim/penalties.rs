@@ -105,3 +105,41 @@ impl Penalised {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn only_weights_shrink_and_each_output_by_itself() {
+        let slot = |name: &str, shape: &[i64], start| Slot {
+            name: name.into(),
+            shape: shape.to_vec(),
+            start,
+        };
+        let slots = [
+            slot("conv1d.bias", &[2], 0),
+            slot("conv1d.weight", &[2, 1, 2], 2),
+            slot("conv1d_transpose.weight", &[2, 1, 1], 6),
+        ];
+        let penalties = Penalties {
+            l2: 0.5,
+            max_norm: 5.0,
+            ..Penalties::NONE
+        };
+        let penalised = Penalised::new(penalties, &slots);
+        let parameters = Tensor::from_slice(&[9f32, 9.0, 6.0, 8.0, 0.3, 0.4, 6.0, 8.0]);
+        let gradients = Tensor::ones([8], (Kind::Float, Device::Cpu));
+        penalised.add_gradient(&parameters, &gradients);
+        let floats = |of: &Tensor| Vec::<f32>::try_from(of).unwrap();
+        // 2 x 0.5 x weight
+        let expected = [1.0, 1.0, 7.0, 9.0, 1.3, 1.4, 7.0, 9.0];
+        assert_eq!(floats(&gradients), expected);
+        penalised.limit_norms(&parameters);
+        let limited = [9.0, 9.0, 3.0, 4.0, 0.3, 0.4, 3.0, 4.0];
+        for (own, of) in floats(&parameters).iter().zip(limited) {
+            assert!((own - of).abs() < 1e-5, "{own} {of}");
+        }
+    }
+}
