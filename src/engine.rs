@@ -1,5 +1,6 @@
 //! The narrow door between the training loop and what computes.
 
+mod both_strands;
 mod counting;
 mod libtorch;
 mod native;

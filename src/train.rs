@@ -16,6 +16,7 @@ use crate::{
     engine::Build,
     evaluate,
     feed::Filling,
+    init,
     job::RESUMABLE,
     kmer_input,
     loader::Loader,
@@ -67,8 +68,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     };
     let mut net = build.net()?;
     net.compute_as(&compute)?;
-    let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
-        .over_batches(comm.size() * plan.accumulate);
+    let optimizer = Optimizer::of_training(&plan, &net.flat, comm.size());
     let mut header = Header {
         arch: plan.arch,
         up_activation: plan.options.up_activation,
@@ -84,14 +84,13 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     };
     if args.resume {
         header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
-    } else if let Some(run) = plan
-        .settings
-        .kmer_input
-        .as_ref()
-        .filter(|_| comm.rank() == 0)
-    {
-        let note = kmer_input::load(run, &header, &mut net)?;
-        note.iter().for_each(|note| println!("{note}"));
+    } else {
+        init::begin(comm, &plan, &net.flat)?;
+        let run = plan.settings.kmer_input.as_ref();
+        if let Some(run) = run.filter(|_| comm.rank() == 0) {
+            let note = kmer_input::load(run, &header, &mut net)?;
+            note.iter().for_each(|note| println!("{note}"));
+        }
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -121,7 +120,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         header.progress = progress.clone();
         trainer.share_counts(comm);
         if comm.rank() == 0 {
-            checkpoint::save(&last, header, &trainer.net, &trainer.optimizer)?;
+            checkpoint::save(&last, header, &trainer.net, Some(&trainer.optimizer))?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -268,7 +267,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
                         let (net, optimizer) = (&trainer.net, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, net, optimizer)?;
+                        checkpoint::save(&args.run.join(BEST), &header, net, Some(optimizer))?;
                     }
                     saves = true;
                 }
@@ -343,6 +342,10 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
         sweep(&args.run)?;
     }
     let mut typed = kmer_input::resolved(args.settings.clone())?;
+    ensure!(
+        !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
+        "--init and --start-motifs are for the start of a run, not for --resume"
+    );
     if args.sync_bn {
         typed.batch_norm = Some(BatchNorm::Sync);
     }

@@ -16,3 +16,4 @@ mod scaling;
 mod stop;
 mod targets;
 mod verify;
+mod windows;

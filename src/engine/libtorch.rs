@@ -11,7 +11,7 @@ use crate::{
     feed::Form,
     flat::FlatTensors,
     gpu,
-    model::{BatchNorm, Graph, Io, Layout, SumOverRanks, Twin},
+    model::{BatchNorm, Graph, Io, Layout, Output, SumOverRanks, Twin},
     timeline::{Phase, Timeline},
 };
 
@@ -74,8 +74,12 @@ impl Libtorch {
         if let Some(twin) = &self.twin {
             twin.refresh();
         }
+        // What is differentiated, and the two numbers.
+        let loss = |output: &Output| {
+            let (loss, valid) = masked_loss(&output.logits, &labels, self.form.io);
+            (output.objective(&loss, &labels), (loss, valid))
+        };
         let (loss, valid) = if self.model.batch_norm() == BatchNorm::Sync {
-            let loss = |logits: &Tensor| masked_loss(logits, &labels, self.form.io);
             if let Some(twin) = &self.twin {
                 twin.begin();
             }
@@ -87,14 +91,13 @@ impl Libtorch {
             }
             numbers
         } else {
-            let (loss, valid) =
-                masked_loss(&self.graph().forward_t(&x, true), &labels, self.form.io);
+            let (objective, numbers) = loss(&self.graph().forward(&x, true));
             lap(Phase::Forward);
             match &self.twin {
-                Some(twin) => twin.backward(&loss),
-                None => loss.f_backward()?,
+                Some(twin) => twin.backward(&objective),
+                None => objective.f_backward()?,
             }
-            (loss, valid)
+            numbers
         };
         if let Some(twin) = &self.twin {
             twin.keep_running();
