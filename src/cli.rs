@@ -38,6 +38,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// What a model's output rests on: the relevance of every base and signal, or what is lost without the flanks
     Explain(ExplainArgs),
+    /// Make a run of weights that another program trained, for evaluate, predict and report
+    Import(ImportArgs),
     /// Draw curves and a genome view of a run, and bind them into one HTML page
     Report(ReportArgs),
     /// Say in one screen what is wrong with a node or a cluster; under mpirun on as many ranks as it starts
@@ -113,6 +115,9 @@ pub struct ApplyArgs {
     /// Windows of a batch: Keras' dice depends on it
     #[arg(long, default_value_t = 64)]
     pub eval_batch: usize,
+    /// Mean of the probabilities of a window and of its reverse complement
+    #[arg(long)]
+    pub both_strands: bool,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
     /// What computes
@@ -188,6 +193,29 @@ pub struct ExplainArgs {
     /// Folder for the tables and pictures [default: beside the checkpoint]
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// Model the weights are of
+    #[arg(long, value_enum)]
+    pub arch: Arch,
+    /// Safetensors file with this program's names and layouts; docs/weights.md lists them, tools/convert_weights.py writes
+    /// it from Keras' and PyTorch's files
+    #[arg(long)]
+    pub weights: PathBuf,
+    /// HDF5 file of tfbind-prep with the windows that the model reads and the targets it predicts
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Run folder to make
+    #[arg(long)]
+    pub run: PathBuf,
+    /// After the U-Net's transposed convolutions
+    #[arg(long)]
+    pub up_activation: Option<Activation>,
+    /// Share of the published filters and hidden units [default: 1]
+    #[arg(long)]
+    pub width: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -311,4 +339,7 @@ pub struct ModelsArgs {
     /// After the U-Net's transposed convolutions
     #[arg(long)]
     pub up_activation: Option<Activation>,
+    /// Share of the published filters and hidden units [default: 1]
+    #[arg(long)]
+    pub width: Option<f64>,
 }

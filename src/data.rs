@@ -222,13 +222,8 @@ impl Windows {
             }
         }
         if draw.reverse_complement {
-            let complement = |base: &u8| if *base < 4 { 3 - base } else { *base };
-            let turned: Vec<u8> = rows.seq[start..].iter().rev().map(complement).collect();
-            rows.seq[start..].copy_from_slice(&turned);
             let signals = rows.signal.len() - tracks * length;
-            rows.signal[signals..]
-                .chunks_exact_mut(length)
-                .for_each(<[f16]>::reverse);
+            turn(&mut rows.seq[start..], &mut rows.signal[signals..], length);
             let known = rows.label.len() - targets * labels;
             let known = &mut rows.label[known..];
             known.chunks_exact_mut(labels).for_each(<[i8]>::reverse);
@@ -237,6 +232,14 @@ impl Windows {
             }
         }
     }
+}
+
+/// The other strand of windows of `length` bases, one after the other.
+fn turn(seq: &mut [u8], signal: &mut [f16], length: usize) {
+    let complement = |base: &mut u8| *base = if *base < 4 { 3 - *base } else { *base };
+    seq.iter_mut().for_each(complement);
+    seq.chunks_exact_mut(length).for_each(<[u8]>::reverse);
+    signal.chunks_exact_mut(length).for_each(<[f16]>::reverse);
 }
 
 impl Rows {
@@ -264,6 +267,13 @@ impl Rows {
         self.signal.extend(other.signal);
         self.label.extend(other.label);
         self.repeat.extend(other.repeat);
+    }
+
+    /// Sequence and signal as the other strand has them; labels stay where they are.
+    pub fn reverse_complement(&self, io: Io) -> Rows {
+        let mut turned = self.clone();
+        turn(&mut turned.seq, &mut turned.signal, io.length as usize);
+        turned
     }
 
     /// Row `i` alone.

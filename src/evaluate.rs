@@ -40,7 +40,7 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    fn new(windows: &Windows, bins: Option<Bins>) -> Self {
+    pub fn new(windows: &Windows, bins: Option<Bins>) -> Self {
         let shape = Shape::of(windows.io(), bins.map(|bins| bins.size));
         let is_hidden = matches!(windows.header.task, Task::Central(_));
         Self {
@@ -50,7 +50,7 @@ impl Tallies {
         }
     }
 
-    fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
+    pub fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
         if let Some(bins) = bins {
             let (logits, labels) = bins.apply(logits, &rows.label);
             return self.all.add(&logits, &labels);

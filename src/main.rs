@@ -7,7 +7,7 @@ use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
-    demo, doctor, evaluate, explain,
+    demo, doctor, evaluate, explain, import,
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options, thousands},
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
+        Command::Import(args) => import::import(args),
         Command::Bench(Bench::Scaling(args)) => {
             stop::listen().and_then(|()| scaling::scaling(&args, cli.stall_timeout))
         }
@@ -98,6 +99,7 @@ fn models(args: ModelsArgs) -> Result<()> {
     };
     let options = Options {
         up_activation: args.up_activation,
+        width: args.width,
         ..Options::default()
     };
     let graph = arch.build(&VarStore::new(Device::Cpu).root(), io, options)?;

@@ -2,7 +2,10 @@
 //!
 //! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
 
+mod basset;
 mod cnn;
+mod context;
+mod danq;
 mod deepsea;
 mod graph;
 mod layers;
@@ -14,8 +17,8 @@ mod unet;
 
 #[cfg(test)]
 pub(crate) use graph::Builder;
-pub use graph::{Activation, Graph, Layout, Twin, thousands};
-pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
+pub use graph::{Activation, Graph, Layout, Output, Twin, thousands};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, KERAS_NORM, Op};
 pub use registry::{Arch, Paper, Recipe, USUAL};
 pub use sync::SumOverRanks;
 
@@ -23,7 +26,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::loss::Loss;
+use crate::{counts::Reading, loss::Loss};
 
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +87,7 @@ pub enum BatchNorm {
 }
 
 /// Choices that the papers leave open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
@@ -95,18 +98,32 @@ pub struct Options {
     pub no_dropout: bool,
     /// What training minimises.
     pub loss: Loss,
+    /// What is counted of a window: by a model that counts, or as a further input of the last layer.
+    pub reading: Option<Reading>,
+    /// On the other strand a label is this less what it is here; none where it is the same.
+    pub mirror: Option<i8>,
+    /// Share of the published filters and hidden units.
+    pub width: Option<f64>,
+    /// Weight of the absolute outputs of the last hidden layer, summed over its units and averaged over the windows,
+    /// beside the loss.
+    pub l1: f64,
 }
 
 impl Options {
     /// Errors where an option is typed that only the U-Net has.
     fn check_none_of_unet(&self, name: &str) -> Result<()> {
-        ensure!(
-            self.up_activation.is_none(),
-            "--up-activation belongs to the unet; {name} has no transposed convolution"
-        );
+        self.check_no_up_activation(name)?;
         ensure!(
             matches!(self.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
             "--batch-norm: {name} has no batch norm"
+        );
+        Ok(())
+    }
+
+    fn check_no_up_activation(&self, name: &str) -> Result<()> {
+        ensure!(
+            self.up_activation.is_none(),
+            "--up-activation belongs to the unet; {name} has no transposed convolution"
         );
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What a training run will do: flags over an optional TOML file, checked, saved in the run and in its checkpoints.
 
+mod counting;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,7 +16,7 @@ use crate::{
     loss::Loss,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
-    optim::{Decay, Rule, Scaling, Schedule},
+    optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
 
 /// What decides which checkpoint is best and when to stop.
@@ -103,6 +105,13 @@ settings! {
     arch: Arch,
     /// After the U-Net's transposed convolutions [default: relu]
     up_activation: Activation,
+    /// Share of the published filters and hidden units of a model that has many [default: 1]
+    width: f64,
+    /// Start from these weights: a checkpoint, or a file that tools/convert_weights.py made
+    init: PathBuf,
+    /// Start the filters of the first convolution from motifs (JASPAR counts), one each, as DanQ-JASPAR
+    #[arg(conflicts_with = "init")]
+    start_motifs: PathBuf,
     /// Batch norm while training [default: sync where the global batch is held, rank where --batch is given]
     batch_norm: BatchNorm,
     /// Windows of a step on each rank, whatever their number; the rate then follows it by --lr-scaling
@@ -123,8 +132,17 @@ settings! {
     optimizer: Rule,
     /// Learning rate of a run on one rank [default: the model's, 0.001 for most]
     lr: f64,
-    /// Momentum of sgd and nesterov [default: 0.9]
+    /// Momentum of sgd and nesterov [default: the model's, 0.9 for most]
     momentum: f64,
+    /// Memory of rmsprop: how much of the squares' running mean a step keeps [default: the model's, 0.9 for most]
+    rho: f64,
+    /// Penalty on the absolute outputs of the last hidden layer; 0: none [default: the model's, none for most]
+    l1: f64,
+    /// Penalty on the squares of all weights; 0: none [default: the model's, none for most]
+    l2: f64,
+    /// Largest norm of the weights that lead to one output, kept after every step; 0: any [default: the model's, any for
+    /// most]
+    max_norm: f64,
     /// How the rate follows ranks x micro-batches where --batch is given [default: linear]
     #[arg(value_name = "RULE")]
     lr_scaling: Scaling,
@@ -136,6 +154,8 @@ settings! {
     decay_epochs: f64,
     /// Factor of each fall of --schedule step [default: 0.1]
     decay_factor: f64,
+    /// What --schedule inverse multiplies steps with [default: the model's, 1e-5 for most]
+    decay_rate: f64,
     /// Limit of the gradient's norm
     clip_norm: f64,
     /// Use windows and their reverse complements
@@ -180,6 +200,15 @@ settings! {
     transport: TransportChoice,
     /// When a loss or gradient is not finite [default: stop]
     non_finite: NonFinite,
+    /// Bases on each side that kmer counts, 1 to 7 [default: 5]
+    kmer: usize,
+    /// Bases before a hidden one that markov counts, 1 to 15 [default: 14]
+    markov_order: usize,
+    /// Counts that the next shorter context stands for in one of more than 8 bases, in kmer and markov [default: 10]
+    kmer_gamma: f64,
+    /// Run of kmer or markov whose probabilities the last layer reads too (context-mlp, -cnn, -lstm)
+    #[arg(value_name = "RUN")]
+    kmer_input: PathBuf,
 }
 
 /// Settings, each with its value.
@@ -197,6 +226,8 @@ pub struct Plan {
     pub epochs: u64,
     pub optimizer: Rule,
     pub momentum: f64,
+    pub rho: f64,
+    pub penalties: Penalties,
     pub schedule: Schedule,
     pub metric: Metric,
     pub eval_batch: usize,
@@ -217,6 +248,14 @@ pub fn read_settings(path: &Path) -> Result<Settings> {
 impl Plan {
     /// `rows` are the training windows, `margin` the data's.
     pub fn new(settings: Settings, ranks: usize, rows: usize, margin: usize) -> Result<Plan> {
+        let arch = settings.arch.unwrap_or(Arch::Unet);
+        let recipe = arch.paper().recipe;
+        let counts = recipe.counts.is_some();
+        let settings = match counts {
+            true => settings.without_weights(arch)?,
+            false => settings,
+        };
+        let reading = settings.reading(arch)?;
         let s = settings.clone();
         ensure!(
             s.batch.is_none() || s.global_batch.is_none(),
@@ -226,8 +265,10 @@ impl Plan {
             s.lr_scaling.is_none() || s.global_batch.is_none(),
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
         );
-        let arch = s.arch.unwrap_or(Arch::Unet);
-        let recipe = arch.paper().recipe;
+        ensure!(
+            s.init.is_none() || s.start_motifs.is_none(),
+            "--init and --start-motifs exclude each other"
+        );
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(recipe.batch);
         // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
@@ -268,22 +309,51 @@ impl Plan {
             epochs: epochs as f64,
             decay_epochs: s.decay_epochs.unwrap_or(10.0),
             decay_factor: s.decay_factor.unwrap_or(0.1),
+            decay_rate: s.decay_rate.unwrap_or(recipe.decay_rate),
         };
         schedule.check()?;
         let loss = s.loss.unwrap_or(recipe.loss);
         let optimizer = s.optimizer.unwrap_or(recipe.optimizer);
         ensure!(
             s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
-            "--momentum belongs to sgd and nesterov, not to adam"
+            "--momentum belongs to sgd and nesterov, not to {}",
+            word(optimizer)
         );
+        ensure!(
+            s.rho.is_none() || optimizer == Rule::RmsProp,
+            "--rho belongs to rmsprop, not to {}",
+            word(optimizer)
+        );
+        let (momentum, rho) = (
+            s.momentum.unwrap_or(recipe.momentum),
+            s.rho.unwrap_or(recipe.rho),
+        );
+        ensure!(
+            (0.0..1.0).contains(&rho),
+            "--rho must be from 0 up to 1, 1 not included; found {rho}"
+        );
+        let penalties = Penalties {
+            l1: s.l1.unwrap_or(recipe.penalties.l1),
+            l2: s.l2.unwrap_or(recipe.penalties.l2),
+            max_norm: s.max_norm.unwrap_or(recipe.penalties.max_norm),
+        };
+        penalties.check()?;
         ensure!(
             optimizer != Rule::AdamInvariant || (held.is_none() && s.clip_norm.is_none()),
             "--optimizer adam-invariant is made for --batch, and not for --clip-norm"
+        );
+        ensure!(
+            optimizer != Rule::AdamInvariant || penalties.l2 == 0.0,
+            "--optimizer adam-invariant squares the gradients of micro-batches, of which --l2 is no part: --l2 0"
         );
         let decays = schedule.decay == Decay::Step;
         ensure!(
             decays || (s.decay_epochs.is_none() && s.decay_factor.is_none()),
             "--decay-epochs and --decay-factor belong to --schedule step"
+        );
+        ensure!(
+            s.decay_rate.is_none() || schedule.decay == Decay::Inverse,
+            "--decay-rate belongs to --schedule inverse"
         );
         ensure!(
             s.clip_norm.is_none_or(|limit| limit > 0.0),
@@ -302,7 +372,7 @@ impl Plan {
             ensure!(value != Some(0), "--{name} must be at least 1");
         }
         ensure!(s.threads != Some(0), "--threads must be at least 1");
-        Ok(Plan {
+        let plan = Plan {
             data: s
                 .data
                 .clone()
@@ -316,6 +386,9 @@ impl Plan {
                     other => other,
                 },
                 loss,
+                reading,
+                width: s.width,
+                l1: penalties.l1,
                 ..Options::default()
             },
             batch,
@@ -323,7 +396,9 @@ impl Plan {
             accumulate,
             epochs,
             optimizer,
-            momentum: s.momentum.unwrap_or(0.9),
+            momentum,
+            rho,
+            penalties,
             schedule,
             metric: s.metric.unwrap_or(Metric::PrAuc),
             eval_batch: s.eval_batch.unwrap_or(64),
@@ -345,6 +420,9 @@ impl Plan {
                 optimizer: Some(optimizer),
                 lr: Some(s.lr.unwrap_or(recipe.lr)),
                 lr_scaling: held.is_none().then_some(scaling),
+                l1: Some(penalties.l1),
+                l2: Some(penalties.l2),
+                max_norm: Some(penalties.max_norm),
                 schedule: Some(schedule.decay),
                 reverse_complement: Some(s.reverse_complement.unwrap_or(false)),
                 shift: Some(shift),
@@ -355,18 +433,37 @@ impl Plan {
                 device: Some(s.device.unwrap_or(DeviceChoice::Auto)),
                 ..settings
             },
+        };
+        Ok(match (counts, reading) {
+            (true, Some(reading)) => plan.counting(reading),
+            _ => plan,
         })
+    }
+
+    /// Whether steps can be launched before the host has looked at the last.
+    pub fn runs_ahead(&self) -> bool {
+        self.optimizer == Rule::Adam && self.penalties.max_norm == 0.0
     }
 
     /// The resolved plan as a table.
     pub fn table(&self, ranks: usize, rows: usize) -> String {
         let (rate, set) = (&self.schedule, &self.settings);
         let steps = rows.div_ceil(self.global_batch) as u64;
-        let mut model = format!(
-            "{}, batch norm {}",
-            self.arch.name(),
-            word(self.options.batch_norm)
-        );
+        let counts = match self.arch.paper().recipe.counts {
+            Some(_) => self.options.reading,
+            None => None,
+        };
+        let mut model = match counts {
+            Some(_) => self.arch.to_string(),
+            None => format!(
+                "{}, batch norm {}",
+                self.arch,
+                word(self.options.batch_norm)
+            ),
+        };
+        if let Some(width) = self.options.width {
+            model += &format!(", {width} of its width");
+        }
         if let Some(activation) = self.options.up_activation {
             model += &format!(", {} after transposed convolutions", word(activation));
         }
@@ -386,6 +483,10 @@ impl Plan {
             self.epochs
         );
         let turned = set.reverse_complement.unwrap_or(false);
+        let augmentation = match counts {
+            Some(_) => "both strands are counted".into(),
+            None => format!("reverse complement {turned}, shift {}", self.shift),
+        };
         let patience = set
             .patience
             .map_or("none".into(), |evaluations| evaluations.to_string());
@@ -397,11 +498,12 @@ impl Plan {
             ("model", model),
             ("batch", batch),
             ("loss", word(self.options.loss)),
-            ("optimizer", optimizer),
-            (
-                "augmentation",
-                format!("reverse complement {turned}, shift {}", self.shift),
-            ),
+            match counts {
+                Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
+                None => ("optimizer", optimizer),
+            },
+            ("penalties", self.penalties.line()),
+            ("augmentation", augmentation),
             (
                 "best by",
                 match set.target {

@@ -148,9 +148,10 @@ impl<'a> Log<'a> {
         let left = self.last_step.saturating_sub(progress.step);
         let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * left as f64;
         let line = format!(
-            "epoch {} {} {loss:.6}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
+            "epoch {} {} {}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
             epoch + 1,
             self.loss,
+            shown(finite(loss)),
             self.metric.0,
             self.metric
                 .1
@@ -186,10 +187,11 @@ impl<'a> Log<'a> {
             ""
         };
         let line = format!(
-            "step {:>6}  epoch {:>3}  train {} {train_loss:.6}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
+            "step {:>6}  epoch {:>3}  train {} {}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
             self.loss,
+            shown(finite(train_loss)),
             shown(metrics.value("loss")),
             self.metric.0,
             shown(self.metric.1),

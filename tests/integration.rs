@@ -15,4 +15,6 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod targets;
 mod verify;
+mod windows;

@@ -6,12 +6,13 @@ use tch::{Cuda, Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 use super::{Engine, add_to, replay::Replays};
 use crate::{
     compute::{Compute, Precision},
+    counts::Counter,
     data::Rows,
     feed::Form,
     flat::FlatTensors,
     gpu,
     loss::Loss,
-    model::{BatchNorm, Graph, Io, Layout, SumOverRanks, Twin},
+    model::{BatchNorm, Graph, Io, Layout, Output, SumOverRanks, Twin},
     timeline::{Phase, Timeline},
 };
 
@@ -76,8 +77,12 @@ impl Libtorch {
         if let Some(twin) = &self.twin {
             twin.refresh();
         }
+        // What is differentiated, and the two numbers.
+        let loss = |output: &Output| {
+            let (loss, valid) = masked_loss(self.loss, &output.logits, &labels, self.form.io);
+            (output.objective(&loss, &labels), (loss, valid))
+        };
         let (loss, valid) = if self.model.batch_norm() == BatchNorm::Sync {
-            let loss = |logits: &Tensor| masked_loss(self.loss, logits, &labels, self.form.io);
             if let Some(twin) = &self.twin {
                 twin.begin();
             }
@@ -89,14 +94,13 @@ impl Libtorch {
             }
             numbers
         } else {
-            let logits = self.graph().forward_t(&x, true);
-            let (loss, valid) = masked_loss(self.loss, &logits, &labels, self.form.io);
+            let (objective, numbers) = loss(&self.graph().forward(&x, true));
             lap(Phase::Forward);
             match &self.twin {
-                Some(twin) => twin.backward(&loss),
-                None => loss.f_backward()?,
+                Some(twin) => twin.backward(&objective),
+                None => objective.f_backward()?,
             }
-            (loss, valid)
+            numbers
         };
         if let Some(twin) = &self.twin {
             twin.keep_running();
@@ -164,6 +168,10 @@ impl Engine for Libtorch {
             !compute.replay || !self.model.has_dropout(),
             "--replay: a recorded step would drop the same numbers every time; --replay off"
         );
+        ensure!(
+            !compute.replay || self.model.counter().is_none(),
+            "--replay: a table of counts is read on the host, which no recording can hold; --replay off"
+        );
         self.twin = (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
         self.replays = match (compute.replay, self.device) {
             (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
@@ -198,6 +206,14 @@ impl Engine for Libtorch {
             "the model's output does not fit the labels"
         );
         Ok(Vec::try_from(logits.to_kind(Kind::Float).flatten(0, -1))?)
+    }
+
+    fn counter(&self) -> Option<&Counter> {
+        self.model.counter()
+    }
+
+    fn counter_mut(&mut self) -> Option<&mut Counter> {
+        self.model.counter_mut()
     }
 }
 

@@ -221,7 +221,7 @@ impl Targets {
             let (count, names) = (undefined.len(), named.join(", "));
             let _ = writeln!(
                 out,
-                "left out, as all their known labels are the same: {count} targets: {names}{more}"
+                "{count} left out, as all known labels are the same: {names}{more}"
             );
         }
         out
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(pooled.value("mean_auroc"), Some(0.5));
         let table = targets.table();
         assert!(
-            table.ends_with("the same: 2 targets: none, only\n"),
+            table.ends_with("2 left out, as all known labels are the same: none, only\n"),
             "{table}"
         );
         assert!(table.contains("             all        3"), "{table}");

@@ -32,6 +32,7 @@ const fn bits(length: i64) -> Io {
 const DETECTION: Recipe = Recipe {
     optimizer: Rule::Sgd,
     lr: 0.01,
+    momentum: 0.0,
     batch: 32,
     schedule: Decay::None,
     ..USUAL

@@ -1,7 +1,7 @@
 //! A model's list of layers as the stages that the native engine runs: a convolution takes its ReLU and the batch norm
 //! behind it along, and whatever is concatenated is written where it is read.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tch::Tensor;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     flat::FlatTensors,
-    model::{Activation, Graph, Op},
+    model::{Activation, Graph, KERAS_NORM, Op},
 };
 
 /// Learned numbers and running statistics are known by where they begin in the flat tensors.
@@ -127,7 +127,11 @@ impl Program {
         let mut reads = Vec::new();
         for (value, layer) in layers.iter().enumerate() {
             let at = |tensor: &Tensor| offset(tensor, &flat.parameters);
-            let relu = |activation: &Activation| *activation == Activation::Relu;
+            let relu = |activation: &Activation| match activation {
+                Activation::Relu => Ok(true),
+                Activation::None => Ok(false),
+                Activation::Threshold => Err(anyhow!("{}: a threshold", layer.name)),
+            };
             let (kind, x, weight, bias, relu) = match &layer.op {
                 Op::Input => {
                     made.input = place_of(&mut made.buffers, value);
@@ -142,8 +146,10 @@ impl Program {
                 } => {
                     let taps = weight.size()[2] as usize;
                     ensure!(
-                        taps % 2 == 1 && taps / 2 <= HALO && *padding as usize == taps / 2,
-                        "{}: {taps} taps, {padding} places added",
+                        taps % 2 == 1
+                            && taps / 2 <= HALO
+                            && padding.iter().all(|&places| places as usize == taps / 2),
+                        "{}: {taps} taps, {padding:?} places added",
                         layer.name
                     );
                     let follow: Vec<_> = readers(value).collect();
@@ -158,7 +164,7 @@ impl Program {
                         layer.inputs[0],
                         at(weight),
                         at(bias),
-                        relu(activation),
+                        relu(activation)?,
                     )
                 }
                 Op::BatchNorm {
@@ -166,7 +172,13 @@ impl Program {
                     bias,
                     mean,
                     var,
+                    constants,
                 } => {
+                    ensure!(
+                        *constants == KERAS_NORM,
+                        "{}: its norm has other constants than Keras'",
+                        layer.name
+                    );
                     let of = &layers[layer.inputs[0]];
                     let Op::Conv {
                         weight: filters,
@@ -194,7 +206,13 @@ impl Program {
                         taps,
                         norm: Some(norm),
                     };
-                    (kind, of.inputs[0], at(filters), at(start), relu(activation))
+                    (
+                        kind,
+                        of.inputs[0],
+                        at(filters),
+                        at(start),
+                        relu(activation)?,
+                    )
                 }
                 Op::UpConv {
                     weight,
@@ -205,7 +223,7 @@ impl Program {
                     layer.inputs[0],
                     at(weight),
                     at(bias),
-                    relu(activation),
+                    relu(activation)?,
                 ),
                 Op::MaxPool(2) => {
                     ensure!(
@@ -215,7 +233,9 @@ impl Program {
                     );
                     (Kind::Pool, layer.inputs[0], 0, 0, false)
                 }
-                Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => bail!("{}", layer.name),
+                Op::Activation(_) | Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => {
+                    bail!("{}", layer.name)
+                }
             };
             maker[value] = Some(made.stages.len());
             reads.push(x);

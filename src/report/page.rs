@@ -40,7 +40,12 @@ pub fn write(args: ReportArgs) -> Result<()> {
         .clone()
         .or(plan.data)
         .context("--data is missing")?;
-    let curves = curves(&args.run, plan.loss.unwrap_or_default())?;
+    // Imported weights were trained elsewhere.
+    let elsewhere = plan.init.is_some() && !args.run.join("metrics.jsonl").exists();
+    let curves = match elsewhere {
+        true => None,
+        false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
+    };
     let genome = genome(&args, &data)?;
     let metrics = fs::read_to_string(args.run.join("evaluation_metrics.csv")).ok();
     let table = metrics.map(|csv| html_table(&csv)).unwrap_or_default();
@@ -51,13 +56,14 @@ pub fn write(args: ReportArgs) -> Result<()> {
     };
     let page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{0}</title><body style=\"font-family:sans-serif;max-width:920px;\
-         margin:2em auto\"><h1>{0}</h1>{table}{1}<h2>Training</h2>{curves}{2}</body>\n",
+         margin:2em auto\"><h1>{0}</h1>{table}{1}{2}{3}</body>\n",
         args.run.display(),
         section("Targets", &targets),
+        section("Training", &curves),
         section(&format!("Predictions on {}", args.split), &genome),
     );
     let files = [
-        ("curves.svg", Some(&curves)),
+        ("curves.svg", curves.as_ref()),
         ("genome.svg", genome.as_ref()),
         ("report.html", Some(&page)),
     ];

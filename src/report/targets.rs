@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
 use crate::metrics::shown;
 
-/// Of these the ones that there are become columns, and the first is drawn.
+/// The first four of these that there are become columns, and the first is drawn.
 const COLUMNS: [&str; 6] = [
     "auroc",
     "average_precision",
@@ -35,13 +35,13 @@ pub fn section(run: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let there = |name: &&str| each[0].get(name).is_some();
-    let columns: Vec<&str> = COLUMNS.into_iter().filter(there).collect();
+    let columns: Vec<&str> = COLUMNS.into_iter().filter(there).take(4).collect();
     let undefined = list(&targets["undefined"]);
     let names: Vec<String> = undefined.iter().map(text_of).collect();
     let left_out = match names.len() {
         0 => String::new(),
         count => format!(
-            "<p>{count} left out, as all their known labels are the same: {}</p>",
+            "<p>{count} left out, as all known labels are the same: {}</p>",
             escaped(&names.join(", "))
         ),
     };

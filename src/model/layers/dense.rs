@@ -54,3 +54,50 @@ impl Block for Dense {
         Some(&self.bias)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Activation, Graph, Io, Options, graph::Builder};
+    use tch::{Device, Kind, Tensor, nn::VarStore};
+
+    const IO: Io = Io {
+        channels: 5,
+        length: 4,
+        targets: 2,
+        per_base: false,
+        classes: 1,
+    };
+
+    #[test]
+    fn absolute_hidden_outputs_are_added_once_a_window_while_training() {
+        tch::manual_seed(4);
+        let store = VarStore::new(Device::Cpu);
+        let graph = |l1: f64| -> Graph {
+            let options = Options {
+                l1,
+                ..Options::default()
+            };
+            let root = store.root();
+            let (mut graph, x) = Builder::new(&root, IO, options);
+            let hidden = graph.dense(x, 3, Activation::Relu);
+            graph.hidden(hidden);
+            graph.dense(hidden, IO.targets, Activation::None);
+            graph.finish()
+        };
+        let graph = graph(0.1);
+        let on = (Kind::Float, Device::Cpu);
+        let x = Tensor::randn([6, 5, 4], on);
+        let variables = store.variables();
+        let (weight, bias) = (&variables["dense.weight"], &variables["dense.bias"]);
+        let hidden = x.flatten(1, -1).linear(weight, Some(bias)).relu();
+        let (loss, labels) = (Tensor::from(7f32), Tensor::zeros([6, 2, 1], on));
+        // The mean over 12 labels of both: the loss, and the mean over 6 windows of the penalty.
+        let expected = 7.0 / 12.0 + 0.1 * hidden.sum(Kind::Float).double_value(&[]) / 6.0;
+        let objective = |train| {
+            let objective = graph.forward(&x, train).objective(&loss, &labels);
+            objective.double_value(&[]) / 12.0
+        };
+        assert!((objective(true) - expected).abs() < 1e-6, "{expected}");
+        assert!((objective(false) - 7.0 / 12.0).abs() < 1e-6);
+    }
+}
