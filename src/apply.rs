@@ -72,6 +72,8 @@ impl Applied {
         }
         let options = Options {
             up_activation: header.up_activation,
+            // Only training drops; an engine that cannot need not.
+            no_dropout: true,
             ..Options::default()
         };
         let net = Build {

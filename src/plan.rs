@@ -303,6 +303,7 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                batch_norm_typed: s.batch_norm.is_some(),
                 ..Options::default()
             },
             batch,
@@ -323,7 +324,6 @@ impl Plan {
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(arch),
-                batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),

@@ -1,8 +1,12 @@
 //! Layers that only libtorch computes.
 
+mod attention;
 mod dense;
+mod encoder;
+mod linear;
 mod recurrent;
 
+pub(super) use encoder::Encoder;
 pub(super) use recurrent::Cell;
 
 use std::fmt;
@@ -10,7 +14,7 @@ use std::fmt;
 use tch::Tensor;
 
 /// What a [`Graph`](super::Graph) need not know more about than its shape.
-pub(crate) trait Block: fmt::Debug {
+pub(crate) trait Block: fmt::Debug + Send {
     /// [B, C, L] of each input -> [B, C, L] of the layer.
     fn forward(&self, inputs: &[&Tensor], train: bool) -> Tensor;
 

@@ -215,7 +215,9 @@ impl Program {
                     );
                     (Kind::Pool, layer.inputs[0], 0, 0, false)
                 }
-                Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => bail!("{}", layer.name),
+                Op::MaxPool(_) | Op::Dropout(_) | Op::Add(_) | Op::Gate | Op::Block(_) => {
+                    bail!("it has no kernel for {}; --engine libtorch has", layer.name)
+                }
             };
             maker[value] = Some(made.stages.len());
             reads.push(x);
