@@ -1,6 +1,6 @@
 //! Recurrent layers along a window, in one direction or both.
 
-use tch::{Kind, Tensor, nn};
+use tch::{Tensor, nn};
 
 use super::Block;
 use crate::model::graph::{Builder, Value};
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::model::{Graph, Io, Options};
     use tch::{
-        Device,
+        Device, Kind,
         nn::{ModuleT, VarStore},
     };
 
