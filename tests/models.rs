@@ -95,7 +95,10 @@ fn the_wide_unet_has_the_widths_and_the_dropout_of_its_entry() {
 #[test]
 fn gates_stand_between_skips_and_the_way_back() {
     let table = table(&["unet-attention"]);
-    let gates: Vec<&str> = table.lines().filter(|line| line.contains("(Gate)")).collect();
+    let gates: Vec<&str> = table
+        .lines()
+        .filter(|line| line.contains("(Gate)"))
+        .collect();
     assert_eq!(gates.len(), 5);
     // The first is the coarsest: its skip is the fifth block's, its score a convolution to one channel.
     assert!(

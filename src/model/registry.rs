@@ -67,11 +67,11 @@ macro_rules! registry {
 
 registry! {
     Unet: unet::UNET,
+    Cnn: cnn::CNN,
     UnetWide: unet_wide::UNET_WIDE,
     UnetAttention: unet_attention::UNET_ATTENTION,
     Transunet: transunet::TRANSUNET,
     Transformer: transformer::TRANSFORMER,
-    Cnn: cnn::CNN,
     Deepsea: deepsea::DEEPSEA,
     Tal1: tal1::TAL1,
 }
@@ -142,8 +142,15 @@ mod tests {
         for arch in Arch::ALL {
             let published = arch.paper().io;
             // A longer window of bases shows a layer nothing new.
-            let length = if published.per_base { 1024 } else { published.length };
-            let io = Io { length, ..published };
+            let length = if published.per_base {
+                1024
+            } else {
+                published.length
+            };
+            let io = Io {
+                length,
+                ..published
+            };
             tch::manual_seed(1);
             let mut store = VarStore::new(Device::Cpu);
             let graph = arch.build(&store.root(), io, Options::default()).unwrap();

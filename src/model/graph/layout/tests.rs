@@ -165,7 +165,12 @@ fn bf16_is_near() {
         (Arch::Unet, BatchNorm::Rank, Layout::Plain, 0.8),
         (Arch::Unet, BatchNorm::Rank, Layout::ChannelsLast, 0.8),
         (Arch::Unet, BatchNorm::Sync, Layout::ChannelsLast, 0.8),
-        (Arch::UnetAttention, BatchNorm::Rank, Layout::ChannelsLast, 0.8),
+        (
+            Arch::UnetAttention,
+            BatchNorm::Rank,
+            Layout::ChannelsLast,
+            0.8,
+        ),
     ] {
         let [mut own, mut plain] = nets(Kind::Float, arch, batch_norm, 1024);
         own.compute_as(&compute(layout, Precision::Bf16)).unwrap();
