@@ -384,6 +384,7 @@ impl Plan {
                 reading,
                 width: s.width,
                 l1: penalties.l1,
+                batch_norm_typed: s.batch_norm.is_some(),
                 ..Options::default()
             },
             batch,
@@ -406,7 +407,6 @@ impl Plan {
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(arch),
-                batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),

@@ -7,7 +7,10 @@ use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tch::nn;
 
-use super::{Graph, Io, Options, basset, cnn, context, danq, deepsea, tal1, unet};
+use super::{
+    Graph, Io, Options, basset, cnn, context, danq, deepsea, tal1, transformer, transunet, unet,
+    unet_attention, unet_wide,
+};
 use crate::{
     counts::Reading,
     optim::{Decay, Penalties, Rule},
@@ -84,6 +87,10 @@ macro_rules! registry {
 registry! {
     Unet: unet::UNET,
     Cnn: cnn::CNN,
+    UnetWide: unet_wide::UNET_WIDE,
+    UnetAttention: unet_attention::UNET_ATTENTION,
+    Transunet: transunet::TRANSUNET,
+    Transformer: transformer::TRANSFORMER,
     Deepsea: deepsea::DEEPSEA,
     Danq: danq::DANQ,
     DanqJaspar: danq::DANQ_JASPAR,
@@ -193,7 +200,16 @@ mod tests {
             let (mut store, graph, io) = match arch.paper().parameters {
                 1_000_000.. => small(arch),
                 _ => {
-                    let (store, io) = (VarStore::new(Device::Cpu), arch.paper().io);
+                    let (store, published) = (VarStore::new(Device::Cpu), arch.paper().io);
+                    // A longer window of bases shows a layer nothing new.
+                    let length = match published.per_base {
+                        true => 1024,
+                        false => published.length,
+                    };
+                    let io = Io {
+                        length,
+                        ..published
+                    };
                     let graph = arch.build(&store.root(), io, Options::default()).unwrap();
                     (store, graph, io)
                 }
