@@ -10,7 +10,8 @@ use crate::{
     data::{Draw, Rows, Windows},
     evaluate::{BinScore, Bins, batches_of_rank},
     loader::Loader,
-    metrics::{Metrics, Tally},
+    metrics::{Metrics, Shape, Tally},
+    model::Io,
     motif::Motif,
 };
 
@@ -81,7 +82,9 @@ pub fn tallies(
     })?;
     share_extremes(comm, &mut extremes);
 
-    let mut tallies = vec![Tally::default(); names.len()];
+    let io = windows.io();
+    let shape = Shape::of(io, bins.map(|bins| bins.size));
+    let mut tallies = vec![Tally::new(shape); names.len()];
     pass(comm, windows, |rows| {
         for ((tally, (low, high)), values) in tallies
             .iter_mut()
@@ -97,7 +100,7 @@ pub fn tallies(
                 let p = p.clamp(1e-6, 1.0 - 1e-6);
                 (p / (1.0 - p)).ln()
             };
-            let logits: Vec<f32> = values.into_iter().map(logit).collect();
+            let logits = of_every_target(values.into_iter().map(logit).collect(), io);
             let labels = &rows.label[..];
             match bins {
                 None => tally.add(&logits, labels),
@@ -117,6 +120,23 @@ pub fn tallies(
         .into_iter()
         .zip(tallies.iter().map(Tally::metrics))
         .collect())
+}
+
+/// From a score for every base [B, L] those of the labels [B, T, M]: every target has the same, and a window that of
+/// its best base.
+fn of_every_target(scores: Vec<f32>, io: Io) -> Vec<f32> {
+    if io.per_base && io.targets == 1 {
+        return scores;
+    }
+    let of_window = |scores: &[f32]| {
+        let scores = match io.per_base {
+            true => scores.to_vec(),
+            false => vec![scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)],
+        };
+        scores.repeat(io.targets as usize)
+    };
+    let windows = scores.chunks_exact(io.length as usize);
+    windows.flat_map(of_window).collect()
 }
 
 fn pass(comm: &dyn Comm, windows: &Arc<Windows>, mut each: impl FnMut(&Rows)) -> Result<()> {
@@ -223,5 +243,30 @@ impl Scores {
             }
         }
         best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_the_scores_of_its_window() {
+        let io = |targets, per_base| Io {
+            channels: 4,
+            length: 3,
+            targets,
+            per_base,
+            classes: 1,
+        };
+        // Two windows of three bases.
+        let scores = vec![1.0, 5.0, 2.0, 0.0, -1.0, 4.0];
+        let of = |targets, per_base| of_every_target(scores.clone(), io(targets, per_base));
+        assert_eq!(of(1, true), scores);
+        assert_eq!(
+            of(2, true),
+            [1.0, 5.0, 2.0, 1.0, 5.0, 2.0, 0.0, -1.0, 4.0, 0.0, -1.0, 4.0]
+        );
+        assert_eq!(of(2, false), [5.0, 5.0, 4.0, 4.0]);
     }
 }

@@ -14,7 +14,8 @@ use tch::Tensor;
 use tfbind_prep::partial::PartialFile;
 
 use crate::{
-    flat::FlatTensors,
+    counts::{Counter, Seen},
+    engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
     plan::Settings,
@@ -78,7 +79,8 @@ pub struct Header {
 
 impl Header {
     /// What has to be the same for a run to go on.
-    pub fn identity(&self) -> [(&'static str, String); 6] {
+    pub fn identity(&self) -> [(&'static str, String); 7] {
+        let counts = (self.plan.kmer, self.plan.markov_order);
         [
             ("arch", format!("{:?}", self.arch)),
             ("up_activation", format!("{:?}", self.up_activation)),
@@ -86,40 +88,42 @@ impl Header {
             ("tracks", self.tracks.join(",")),
             ("targets", self.targets.join(",")),
             ("data recipe", self.data_recipe.clone()),
+            ("--kmer and --markov-order", format!("{counts:?}")),
         ]
     }
 }
 
-pub fn save(path: &Path, header: &Header, flat: &FlatTensors, optimizer: &Optimizer) -> Result<()> {
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+/// Names of the table of what was counted: keys in ascending order, and how often each was seen.
+const COUNTED: [&str; 2] = ["counts.keys", "counts.times"];
+
+pub fn save(path: &Path, header: &Header, net: &Net, optimizer: &Optimizer) -> Result<()> {
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let moments = [
         ("optimizer.first", &optimizer.first),
         ("optimizer.second", &optimizer.second),
     ];
-    let named = flat
-        .named()
-        .map(|(slot, tensor)| (slot.name.clone(), tensor));
+    let named = net.flat.named();
+    let named = named.map(|(slot, tensor)| (slot.name.clone(), tensor));
     for (name, tensor) in
         named.chain(moments.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())))
     {
         let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        tensors.push((
-            name,
-            tensor.size().iter().map(|&n| n as usize).collect(),
-            bytes,
-        ));
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        tensors.push((name, Dtype::F32, shape, bytes.collect()));
+    }
+    if let Some(counter) = net.engine.counter() {
+        for (name, words) in COUNTED.into_iter().zip(words(counter.total())?) {
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+            let shape = vec![words.len()];
+            tensors.push((name.to_string(), Dtype::U32, shape, bytes.collect()));
+        }
     }
     let views = tensors
         .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((
-                name.as_str(),
-                TensorView::new(Dtype::F32, shape.clone(), bytes)?,
-            ))
+        .map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes)?;
+            Ok((name.as_str(), view))
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([
@@ -129,6 +133,14 @@ pub fn save(path: &Path, header: &Header, flat: &FlatTensors, optimizer: &Optimi
     let bytes = safetensors::serialize(views, Some(metadata))?;
     write_atomically(path, &bytes)
         .with_context(|| format!("writing the checkpoint {}", path.display()))
+}
+
+/// Keys and times.
+fn words(seen: &Seen) -> Result<[Vec<u32>; 2]> {
+    let times = seen.times().map(|times| {
+        u32::try_from(times).with_context(|| format!("{times} times are more than a file holds"))
+    });
+    Ok([seen.keys().to_vec(), times.collect::<Result<_>>()?])
 }
 
 /// The file appears whole or not at all.
@@ -143,6 +155,7 @@ pub struct Checkpoint {
     path: PathBuf,
     pub header: Header,
     tensors: HashMap<String, (Vec<i64>, Vec<f32>)>,
+    counted: Option<Seen>,
 }
 
 impl Checkpoint {
@@ -167,41 +180,70 @@ impl Checkpoint {
         let header =
             serde_json::from_str(header).with_context(|| format!("{shown}: unreadable header"))?;
         let mut tensors = HashMap::new();
+        let mut counted: [Option<Vec<u32>>; 2] = COUNTED.map(|_| None);
         for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
+            let of_counts = COUNTED.iter().position(|of| *of == name);
+            let expected = of_counts.map_or(Dtype::F32, |_| Dtype::U32);
             ensure!(
-                view.dtype() == Dtype::F32,
-                "{shown}: {name} is {:?}, expected F32",
+                view.dtype() == expected,
+                "{shown}: {name} is {:?}, expected {expected:?}",
                 view.dtype()
             );
-            let values = view
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|word| f32::from_le_bytes(*word))
-                .collect();
-            tensors.insert(
-                name,
-                (view.shape().iter().map(|&n| n as i64).collect(), values),
-            );
+            let words = view.data().as_chunks::<4>().0.iter();
+            if let Some(part) = of_counts {
+                counted[part] = Some(words.map(|word| u32::from_le_bytes(*word)).collect());
+                continue;
+            }
+            let values = words.map(|word| f32::from_le_bytes(*word)).collect();
+            let shape = view.shape().iter().map(|&n| n as i64).collect();
+            tensors.insert(name, (shape, values));
         }
+        let counted = match counted {
+            [Some(keys), Some(times)] => {
+                let seen: Result<Seen> = Seen::from_parts(&keys, &times);
+                Some(seen.with_context(|| format!("{shown}: use another one of the run"))?)
+            }
+            _ => None,
+        };
         Ok(Self {
             path: path.to_path_buf(),
             header,
             tensors,
+            counted,
         })
     }
 
     /// Fills the model, and the optimizer where training goes on.
-    pub fn restore(&self, flat: &FlatTensors, optimizer: Option<&Optimizer>) -> Result<()> {
-        for (slot, tensor) in flat.named() {
+    pub fn restore(&self, net: &mut Net, optimizer: Option<&Optimizer>) -> Result<()> {
+        for (slot, tensor) in net.flat.named() {
             self.fill(&slot.name, &tensor)?;
+        }
+        if let Some(counter) = net.engine.counter_mut() {
+            self.restore_counts(counter)?;
         }
         if let Some(optimizer) = optimizer {
             self.fill("optimizer.first", &optimizer.first)?;
             self.fill("optimizer.second", &optimizer.second)?;
         }
         Ok(())
+    }
+
+    /// Fills a table that holds nothing yet.
+    pub fn restore_counts(&self, counter: &mut Counter) -> Result<()> {
+        let shown = self.path.display();
+        let counted = self.counted.as_ref();
+        let counted = counted.with_context(|| format!("{shown}: {} is missing", COUNTED[0]))?;
+        let largest = counted.keys().last();
+        ensure!(
+            largest.is_none_or(|&key| u64::from(key) < counter.all_keys()),
+            "{shown}: holds counts of more bases than are asked for"
+        );
+        counter.add(counted);
+        Ok(())
+    }
+
+    pub fn counted(&self) -> Option<&Seen> {
+        self.counted.as_ref()
     }
 
     /// All tensors by name, for comparing two checkpoints.

@@ -8,6 +8,7 @@ use crate::{
     device::DeviceChoice,
     engine::EngineChoice,
     evaluate::{BinLabel, BinScore},
+    explain::Method,
     model::{Activation, Arch},
     plan::Settings,
     scaling::{Mode, Wire},
@@ -34,6 +35,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Scores with locus, to HDF5; `tfbind-prep export` turns them into bigWig
     Predict(PredictArgs),
+    /// What a model's output rests on: the relevance of every base and signal, or what is lost without the flanks
+    Explain(ExplainArgs),
     /// Draw curves and a genome view of a run, and bind them into one HTML page
     Report(ReportArgs),
     /// Say in one screen what is wrong with a node or a cluster; under mpirun on as many ranks as it starts
@@ -152,6 +155,33 @@ pub struct PredictArgs {
     /// Also predict the windows between windows, so that every base is seen away from an edge
     #[arg(long)]
     pub half_window: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub apply: ApplyArgs,
+    /// How relevance is found
+    #[arg(long, value_enum, default_value = "integrated-gradients")]
+    pub method: Method,
+    /// Target to explain [default: the only one]
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Windows to explain, evenly over the split [default: all]
+    #[arg(long)]
+    pub windows: Option<usize>,
+    /// Steps from nothing to the window, for integrated-gradients
+    #[arg(long, default_value_t = 32)]
+    pub steps: usize,
+    /// Bases left as they are on each side of the middle, for flank-shuffle and flank-random
+    #[arg(long, value_delimiter = ',', default_values = ["0", "1", "2", "3", "5", "10", "20", "50", "100"])]
+    pub keep: Vec<usize>,
+    /// Seed of what is put in place of the flanks
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder for the tables and pictures [default: beside the checkpoint]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

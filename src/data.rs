@@ -1,11 +1,14 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{iter::repeat_n, ops::Range, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use tch::{Device, Tensor};
-use tfbind_prep::schema::{Counts, DataFile, Header, Locus, Split, Task};
+use tfbind_prep::schema::{Counts, DataFile, Header, Locus, SOFT_MASKED, Split, Task};
 
 use crate::{
     feed::{Form, Resident},
@@ -63,6 +66,9 @@ pub struct Rows {
     pub signal: Vec<f16>,
     /// [B, T, M]
     pub label: Vec<i8>,
+    /// Whether the genome is soft-masked (a repeat) at the central base of the window [B]; none where the rows lie on
+    /// the device.
+    pub repeat: Vec<bool>,
     /// Where the rows lie if not here, which is on the device.
     pub resident: Option<Arc<Resident>>,
 }
@@ -84,6 +90,12 @@ impl Windows {
             "{}: the split has no windows",
             path.display()
         );
+        ensure!(
+            u32::try_from(split.len()).is_ok(),
+            "{}: {} windows in a split are too many",
+            path.display(),
+            split.len()
+        );
         Ok(Self {
             header: file.header().clone(),
             counts: split.counts(),
@@ -95,14 +107,14 @@ impl Windows {
         self.split.len()
     }
 
-    /// Of the labels that are known.
-    pub fn positive_share(&self) -> f64 {
+    /// Of the labels that are known; none where they are classes.
+    pub fn positive_share(&self) -> Option<f64> {
         let Counts {
             positives,
             negatives,
             ..
         } = self.counts;
-        positives as f64 / (positives + negatives) as f64
+        (self.header.classes() == 1).then(|| positives as f64 / (positives + negatives) as f64)
     }
 
     pub fn loci(&self) -> Result<Vec<Locus>> {
@@ -115,7 +127,7 @@ impl Windows {
             length: self.header.length as i64,
             targets: self.header.targets.len() as i64,
             per_base: self.header.task == Task::PerBase,
-            classes: 1,
+            classes: self.header.classes() as i64,
         }
     }
 
@@ -148,7 +160,10 @@ impl Windows {
             } = &mut rows;
             self.split.read_into(row, seq, signal, label)?;
         }
-        rows.seq.iter_mut().for_each(|base| *base &= 0x7f);
+        let width = self.header.width();
+        let masked = |seq: &[u8]| seq[width / 2] & SOFT_MASKED != 0;
+        rows.repeat = rows.seq.chunks_exact(width).map(masked).collect();
+        rows.seq.iter_mut().for_each(|base| *base &= !SOFT_MASKED);
         Ok(rows)
     }
 
@@ -164,12 +179,12 @@ impl Windows {
         let from_next = width + first..width + first + half;
 
         let start = rows.seq.len();
-        rows.seq.extend(
-            seq[from_row.clone()]
-                .iter()
-                .chain(seq.get(from_next).unwrap_or_default())
-                .map(|base| base & 0x7f),
-        );
+        let bases = seq[from_row.clone()].iter();
+        rows.seq
+            .extend(bases.chain(seq.get(from_next).unwrap_or_default()));
+        let shown = &mut rows.seq[start..];
+        rows.repeat.push(shown[length / 2] & SOFT_MASKED != 0);
+        shown.iter_mut().for_each(|base| *base &= !SOFT_MASKED);
         for track in 0..tracks {
             let of = |row: usize| &signal[(row * tracks + track) * width..][..width];
             rows.signal.extend_from_slice(&of(0)[from_row.clone()]);
@@ -180,7 +195,7 @@ impl Windows {
         for target in 0..targets {
             let of = |row: usize| &label[(row * targets + target) * labels..][..labels];
             match self.header.task {
-                Task::PerWindow => rows.label.push(of(0)[0]),
+                Task::PerWindow | Task::Central(_) => rows.label.push(of(0)[0]),
                 Task::PerBase if draw.between => {
                     rows.label
                         .extend(of(0)[half..].iter().chain(&of(1)[..half]));
@@ -208,9 +223,11 @@ impl Windows {
                 .chunks_exact_mut(length)
                 .for_each(<[f16]>::reverse);
             let known = rows.label.len() - targets * labels;
-            rows.label[known..]
-                .chunks_exact_mut(labels)
-                .for_each(<[i8]>::reverse);
+            let known = &mut rows.label[known..];
+            known.chunks_exact_mut(labels).for_each(<[i8]>::reverse);
+            if let Some(top) = self.header.task.mirror() {
+                known.iter_mut().for_each(|label| *label = top - *label);
+            }
         }
     }
 }
@@ -239,6 +256,7 @@ impl Rows {
         self.seq.extend(other.seq);
         self.signal.extend(other.signal);
         self.label.extend(other.label);
+        self.repeat.extend(other.repeat);
     }
 
     /// Row `i` alone.
@@ -253,158 +271,8 @@ impl Rows {
             seq: part(&self.seq, i, rows),
             signal: part(&self.signal, i, rows),
             label: part(&self.label, i, rows),
+            repeat: part(&self.repeat, i, rows),
             resident: self.resident.clone(),
-        }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use tfbind_prep::schema::{Contig, DataWriter, Window};
-
-    const LENGTH: usize = 8;
-    const MARGIN: usize = 2;
-    const TRACKS: usize = 2;
-    const TARGETS: usize = 2;
-
-    // Each place of the contig has a signal of its own, so that a slip by one shows.
-    fn base(at: i64) -> u8 {
-        (at * at % 5) as u8
-    }
-    fn signal(track: usize, at: i64) -> f16 {
-        f16::from_f32((at + 100 * track as i64) as f32)
-    }
-    fn label(target: usize, at: i64) -> i8 {
-        ((at / 2 + target as i64) % 3 - 1) as i8
-    }
-
-    /// Two rows of 8 bases that touch, 10..18 and 18..26, with 2 bases of margin.
-    pub fn windows(folder: &Path) -> Windows {
-        let path = folder.join("data.h5");
-        let header = Header {
-            task: Task::PerBase,
-            length: LENGTH,
-            margin: MARGIN,
-            genome: String::new(),
-            contigs: vec![Contig {
-                name: "c".into(),
-                size: 1000,
-            }],
-            tracks: vec!["a".into(), "b".into()],
-            targets: vec!["x".into(), "y".into()],
-            normalise: "none".into(),
-            missing: "zero".into(),
-            recipe: String::new(),
-            recipe_hash: String::new(),
-        };
-        let mut writer = DataWriter::create(&path, &header, true).unwrap();
-        for start in [10, 18] {
-            let wide = start - MARGIN as i64..start + (LENGTH + MARGIN) as i64;
-            let inside = start..start + LENGTH as i64;
-            let seq = wide.clone().map(|at| base(at) | 0x80).collect();
-            let signal = |track| wide.clone().map(move |at| signal(track, at));
-            let label = |target| inside.clone().map(move |at| label(target, at));
-            let window = Window {
-                seq,
-                signal: (0..TRACKS).flat_map(signal).collect(),
-                label: (0..TARGETS).flat_map(label).collect(),
-                locus: Locus {
-                    contig: 0,
-                    start,
-                    strand: 1,
-                },
-            };
-            writer.push("train", &window).unwrap();
-        }
-        writer.finish().unwrap();
-        Windows::open(&path, "train").unwrap()
-    }
-
-    #[test]
-    fn rows_are_cut_as_drawn() {
-        let folder = tempfile::tempdir().unwrap();
-        let windows = windows(folder.path());
-        let plain = Draw::from(1);
-        for (draw, start) in [
-            (plain, 18),
-            (Draw { shift: -2, ..plain }, 16),
-            (
-                Draw {
-                    shift: 1,
-                    reverse_complement: true,
-                    ..plain
-                },
-                19,
-            ),
-            (
-                Draw {
-                    row: 0,
-                    between: true,
-                    ..Draw::default()
-                },
-                14,
-            ),
-        ] {
-            let rows = windows.read(&[draw]).unwrap();
-            let mut places: Vec<i64> = (start..start + LENGTH as i64).collect();
-            if draw.reverse_complement {
-                places.reverse();
-            }
-            // A shift brings in bases whose label the row does not hold.
-            let known = if draw.between { 10..26 } else { 18..26 };
-            let letter = |at: &i64| match base(*at) {
-                code if draw.reverse_complement && code < 4 => 3 - code,
-                code => code,
-            };
-            assert_eq!(
-                rows.seq,
-                places.iter().map(letter).collect::<Vec<_>>(),
-                "{draw:?}"
-            );
-            for track in 0..TRACKS {
-                let expected: Vec<f16> = places.iter().map(|&at| signal(track, at)).collect();
-                assert_eq!(
-                    rows.signal[track * LENGTH..][..LENGTH],
-                    expected,
-                    "{draw:?}"
-                );
-            }
-            for target in 0..TARGETS {
-                let of = |at: &i64| {
-                    if known.contains(at) {
-                        label(target, *at)
-                    } else {
-                        -1
-                    }
-                };
-                let expected: Vec<i8> = places.iter().map(of).collect();
-                assert_eq!(
-                    rows.label[target * LENGTH..][..LENGTH],
-                    expected,
-                    "{draw:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_input_is_one_hot_acgt_then_the_tracks_and_n_is_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let windows = windows(folder.path());
-        let rows = windows.read(&[Draw::from(0)]).unwrap();
-        let input = rows.input(windows.io(), Device::Cpu);
-        assert_eq!(input.size(), [1, 4 + TRACKS as i64, LENGTH as i64]);
-        assert!(rows.seq.contains(&4), "an N is among them");
-        for (at, &code) in rows.seq.iter().enumerate() {
-            let value = |channel: i64| input.double_value(&[0, channel, at as i64]);
-            for channel in 0..4 {
-                assert_eq!(
-                    value(channel),
-                    f64::from(u8::from(i64::from(code) == channel))
-                );
-            }
-            assert_eq!(value(5), f64::from(rows.signal[LENGTH + at].to_f32()));
         }
     }
 }

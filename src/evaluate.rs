@@ -1,83 +1,25 @@
 //! Metrics of the pooled data: batches in file order are dealt to the ranks, and their counts are summed.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod bins;
+mod written;
+
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
-use serde_json::json;
+use tfbind_prep::schema::Task;
+
+pub use bins::{BinLabel, BinScore, Bins};
 
 use crate::{
     apply::Applied,
     baseline,
-    checkpoint::{Checkpoint, write_atomically},
     cli::EvaluateArgs,
     comm::Comm,
-    data::{Draw, Windows},
+    data::{Draw, Rows, Windows},
     engine::Engine,
     loader::Loader,
-    metrics::{Metrics, Tally, shown},
-    resume::LAST,
+    metrics::{Metrics, Shape, Tally, Targets, add_over_targets},
 };
-
-/// When a bin of many bases counts as positive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BinLabel {
-    /// Any base of it is
-    Any,
-    /// At least half of its bases are
-    Half,
-}
-
-/// What a bin's score is made of its bases'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BinScore {
-    /// The highest, as maxATAC has it
-    Max,
-    /// The mean, which a site at the very edge of a neighbour does not raise
-    Mean,
-}
-
-/// Bins of bases.
-#[derive(Clone, Copy, Debug)]
-pub struct Bins {
-    pub size: usize,
-    pub score: BinScore,
-    pub label: BinLabel,
-}
-
-impl Bins {
-    pub fn apply(&self, logits: &[f32], labels: &[i8]) -> (Vec<f32>, Vec<i8>) {
-        let mut bins = (Vec::new(), Vec::new());
-        for (logits, labels) in logits.chunks(self.size).zip(labels.chunks(self.size)) {
-            let known = || logits.iter().zip(labels).filter(|(_, label)| **label >= 0);
-            let (count, positives) = (
-                known().count(),
-                known().filter(|(_, label)| **label > 0).count(),
-            );
-            let needed = if self.label == BinLabel::Any {
-                1
-            } else {
-                count.div_ceil(2)
-            };
-            bins.1.push(if count == 0 {
-                -1
-            } else {
-                i8::from(positives >= needed)
-            });
-            bins.0.push(match self.score {
-                _ if count == 0 => 0.0,
-                BinScore::Max => known()
-                    .map(|(logit, _)| *logit)
-                    .fold(f32::NEG_INFINITY, f32::max),
-                BinScore::Mean => known().map(|(logit, _)| logit).sum::<f32>() / count as f32,
-            });
-        }
-        bins
-    }
-}
 
 /// Batches of `batch` windows in file order, those of this rank; a window belongs to exactly one.
 pub fn batches_of_rank(draws: &[Draw], batch: usize, comm: &dyn Comm) -> Vec<Vec<Draw>> {
@@ -89,6 +31,75 @@ pub fn batches_of_rank(draws: &[Draw], batch: usize, comm: &dyn Comm) -> Vec<Vec
         .collect()
 }
 
+/// The tally of all windows; where a label is of a hidden base also those outside and inside of repeats, as a base is
+/// easier to guess there.
+pub struct Tallies {
+    all: Tally,
+    parts: Option<[Tally; 2]>,
+    shape: Shape,
+}
+
+impl Tallies {
+    pub fn new(windows: &Windows, bins: Option<Bins>) -> Self {
+        let shape = Shape::of(windows.io(), bins.map(|bins| bins.size));
+        let is_hidden = matches!(windows.header.task, Task::Central(_));
+        Self {
+            all: Tally::new(shape),
+            parts: is_hidden.then(|| [Tally::new(shape), Tally::new(shape)]),
+            shape,
+        }
+    }
+
+    pub fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
+        if let Some(bins) = bins {
+            let (logits, labels) = bins.apply(logits, &rows.label);
+            return self.all.add(&logits, &labels);
+        }
+        self.all.add(logits, &rows.label);
+        for (which, part) in self.parts.iter_mut().flatten().enumerate() {
+            let mut labels = rows.label.clone();
+            for (labels, &repeat) in labels.chunks_mut(self.shape.row()).zip(&rows.repeat) {
+                if usize::from(repeat) != which {
+                    labels.fill(-1);
+                }
+            }
+            part.add(logits, &labels);
+        }
+    }
+
+    /// Becomes that of all ranks' windows.
+    pub fn sum_over(&mut self, comm: &dyn Comm) {
+        self.all.sum_over(comm);
+        for part in self.parts.iter_mut().flatten() {
+            part.sum_over(comm);
+        }
+    }
+
+    /// Of all labels together; then over targets where there are several, and outside and inside of repeats.
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = self.all.metrics();
+        if self.shape.targets > 1 {
+            add_over_targets(&mut metrics, &self.all.by_target());
+        }
+        if let Some(parts) = &self.parts {
+            let [outside, inside] = parts.each_ref().map(Tally::metrics);
+            let labels = |of: &Metrics| of.labels.iter().sum::<u64>() as f64;
+            let all = labels(&outside) + labels(&inside);
+            let share = (all > 0.0).then(|| labels(&inside) / all);
+            for (name, value) in [
+                ("accuracy_non_repeat", outside.value("accuracy")),
+                ("accuracy_repeat", inside.value("accuracy")),
+                ("loss_non_repeat", outside.value("loss")),
+                ("loss_repeat", inside.value("loss")),
+                ("repeat_share", share),
+            ] {
+                metrics.push(name, value);
+            }
+        }
+        metrics
+    }
+}
+
 /// The tally of this rank's part of a split, cut short when `stop` says so.
 pub fn count(
     comm: &dyn Comm,
@@ -97,42 +108,59 @@ pub fn count(
     batch: usize,
     bins: Option<Bins>,
     stop: impl Fn() -> bool,
-) -> Result<Tally> {
+) -> Result<Tallies> {
     let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
     let batches = batches_of_rank(&draws, batch, comm);
     let count = batches.len();
     let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
-    let mut tally = Tally::default();
+    let mut tallies = Tallies::new(windows, bins);
     for _ in 0..count {
         if stop() {
             break;
         }
         let rows = loader.next_rows()?;
         let logits = engine.logits(&rows)?;
-        match bins {
-            None => tally.add(&logits, &rows.label),
-            Some(bins) => {
-                let (logits, labels) = bins.apply(&logits, &rows.label);
-                tally.add(&logits, &labels);
+        tallies.add(&logits, &rows, bins);
+    }
+    Ok(tallies)
+}
+
+/// How many targets have both positive and negative labels.
+pub fn num_defined_targets(comm: &dyn Comm, windows: &Windows) -> Result<usize> {
+    let (targets, places) = (windows.header.targets.len(), windows.header.label_len());
+    let mut counts = vec![0u64; 2 * targets];
+    for row in (comm.rank()..windows.num_rows()).step_by(comm.size()) {
+        let rows = windows.read(&[Draw::from(row as u32)])?;
+        for (of, labels) in counts
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(rows.label.chunks(places))
+        {
+            for label in labels.iter().filter(|label| **label >= 0) {
+                of[usize::from(*label > 0)] += 1;
             }
         }
     }
-    Ok(tally)
+    comm.sum_u64(&mut counts);
+    let targets = counts.as_chunks::<2>().0.iter();
+    Ok(targets.filter(|of| of[0] > 0 && of[1] > 0).count())
 }
 
 pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
-    let Applied {
-        checkpoint,
-        header,
-        data,
-        windows,
-        mut net,
-    } = Applied::open(comm, &args.apply)?;
+    let mut applied = Applied::open(comm, &args.apply)?;
+    let windows = applied.windows.clone();
     let bins = args.bin.map(|size| Bins {
         size,
         score: args.bin_score,
         label: args.bin_label,
     });
+    let wants_baselines = args.baselines || args.motif.is_some();
+    ensure!(
+        windows.io().classes == 1 || (bins.is_none() && !wants_baselines),
+        "--bin, --baselines and --motif are for labels of 0 and 1; {} holds classes",
+        applied.data.display()
+    );
     if let Some(bins) = bins {
         ensure!(
             bins.size > 0 && windows.header.label_len() % bins.size == 0,
@@ -141,18 +169,13 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
             windows.header.label_len()
         );
     }
-    comm.note("the metrics", header.progress.step);
-    let mut tally = count(
-        comm,
-        net.engine.as_mut(),
-        &windows,
-        args.apply.eval_batch,
-        bins,
-        || false,
-    )?;
-    tally.sum_over(comm);
-    let metrics = tally.metrics();
-    let baselines = match args.baselines || args.motif.is_some() {
+    comm.note("the metrics", applied.header.progress.step);
+    let engine = applied.net.engine.as_mut();
+    let mut tallies = count(comm, engine, &windows, args.apply.eval_batch, bins, || {
+        false
+    })?;
+    tallies.sum_over(comm);
+    let baselines = match wants_baselines {
         true => baseline::tallies(
             comm,
             &windows,
@@ -165,97 +188,7 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     if comm.rank() != 0 {
         return Ok(());
     }
-    // The time of the whole training, of which the best checkpoint saw a part.
-    let last = Checkpoint::read(&checkpoint.with_file_name(LAST));
-    let trained = last.map_or(header.progress.clone(), |last| last.header.progress);
-    let seconds = trained.training_seconds;
-    let samples_per_s = trained.samples as f64 / seconds;
-    let folder = args
-        .out
-        .as_deref()
-        .or(checkpoint.parent())
-        .unwrap_or(Path::new("."));
-    let mut stem = folder.join("evaluation_metrics").into_os_string();
-    if args.apply.split != "test" {
-        stem.push(format!("_{}", args.apply.split));
-    }
-    if let Some(bins) = bins {
-        stem.push(format!("_bin{}", bins.size));
-    }
-    let (mut csv, mut json) = (stem.clone(), stem);
-    csv.push(".csv");
-    json.push(".json");
-    write_atomically(Path::new(&csv), csv_text(&metrics, seconds).as_bytes())?;
-    let all = json!({
-        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "windows": windows.num_rows(), "bin": args.bin,
-        "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device, "step": header.progress.step, "ranks": header.ranks,
-        "baselines": baselines.iter().map(|(name, m)| json!({"name": name, "metrics": m})).collect::<Vec<_>>(),
-    });
-    write_atomically(Path::new(&json), format!("{all:#}\n").as_bytes())?;
-
-    println!(
-        "\n{} windows of {} ({})",
-        windows.num_rows(),
-        data.display(),
-        args.apply.split
-    );
-    if !baselines.is_empty() {
-        println!(
-            "{:>24}  {:>9}  {:>17}  {:>9}",
-            "score", "pr_auc", "average_precision", "auroc"
-        );
-        let own = format!("{} (trained)", header.arch.name());
-        for (name, m) in std::iter::once((own, metrics)).chain(baselines) {
-            println!(
-                "{name:>24}  {:>9}  {:>17}  {:>9}",
-                shown(m.pr_auc),
-                shown(m.average_precision),
-                shown(m.auroc)
-            );
-        }
-    }
-    for (name, value) in metrics.named() {
-        println!("{name} {}", shown(value));
-    }
-    for (name, value) in [
-        ("training_time", format!("{seconds:.1}")),
-        ("samples_per_s", format!("{samples_per_s:.1}")),
-        ("ranks", header.ranks.to_string()),
-        ("device", header.device.clone()),
-        ("table", PathBuf::from(csv).display().to_string()),
-    ] {
-        println!("{name} {value}");
-    }
-    Ok(())
-}
-
-/// The competition's columns.
-fn csv_text(metrics: &Metrics, seconds: f64) -> String {
-    format!(
-        "loss,pr_auc,dice_coef,binary_io_u,training_time\n{},{},{},{},{seconds:.2}\n",
-        shown(metrics.loss),
-        shown(metrics.pr_auc),
-        shown(metrics.dice_coef),
-        shown(metrics.binary_io_u)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bins_take_the_highest_score_and_follow_their_rule() {
-        let logits = [0.1, 0.9, -1.0, -2.0, 0.0, 0.5];
-        let labels = [0, 1, 0, -1, -1, -1];
-        let bins = |size, score, label| Bins { size, score, label }.apply(&logits, &labels);
-        let any = bins(2, BinScore::Max, BinLabel::Any);
-        assert_eq!(
-            any,
-            (vec![0.9, -1.0, 0.0], vec![1, 0, -1]),
-            "masked bases do not count"
-        );
-        let half = bins(3, BinScore::Mean, BinLabel::Half);
-        assert_eq!(half, (vec![0.0, 0.0], vec![0, -1]));
-    }
+    let (targets, groups) = (&windows.header.targets, &windows.header.groups);
+    let targets = Targets::new(targets, groups, tallies.all.by_target());
+    written::write(&args, &applied, &tallies, &targets, baselines)
 }

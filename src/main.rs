@@ -7,7 +7,7 @@ use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
-    doctor, evaluate,
+    doctor, evaluate, explain,
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options, thousands},
@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return on_all_ranks(stall, |comm| doctor::doctor(comm, args)),
         Command::Evaluate(args) => {
             return on_all_ranks(stall, |comm| evaluate::evaluate(comm, args).map(whole));
+        }
+        Command::Explain(args) => {
+            return on_all_ranks(stall, |comm| explain::explain(comm, args).map(whole));
         }
         Command::Predict(args) => {
             return on_all_ranks(stall, |comm| predict::predict(comm, args).map(whole));

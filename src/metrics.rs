@@ -1,206 +1,248 @@
 //! Metrics as counts that can be added: over batches, over ranks, in any partition. Divided once, at the end.
 
-use serde::Serialize;
+mod binary;
+mod classes;
+mod targets;
+#[cfg(test)]
+mod tests;
 
-use crate::comm::Comm;
+use std::borrow::Cow;
 
-/// Keras' AUC(curve="PR", num_thresholds=1001): thresholds i/1000, a score counts when it is above.
-const KERAS_THRESHOLDS: usize = 1001;
-/// Score histogram for average precision and AUROC: logits in [-16, 16) by 1/512; what lies outside shares an end bin.
-const BINS: usize = 16_384;
-const BIN_LIMIT: f32 = 16.0;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// Where each count lies in `counts`; histograms by class follow.
-const TRUE_POSITIVES: usize = 0;
-const FALSE_POSITIVES: usize = 1;
-const FALSE_NEGATIVES: usize = 2;
-const BATCHES: usize = 3;
-const KERAS: usize = 4;
-const FINE: usize = KERAS + 2 * KERAS_THRESHOLDS;
-const LEN: usize = FINE + 2 * BINS;
+pub use binary::sigmoid;
+pub use classes::{class_name, softmax};
+pub use targets::{Targets, add_over_targets};
+
+use crate::{comm::Comm, model::Io};
+
+/// How labels [B, T, M] lie, and what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub targets: usize,
+    /// Labels of a window for each target.
+    pub places: usize,
+    /// 1 where a label is 0 or 1; else it is one of so many classes.
+    pub classes: usize,
+}
+
+impl Shape {
+    /// `bin` bases are scored together.
+    pub fn of(io: Io, bin: Option<usize>) -> Self {
+        Self {
+            targets: io.targets as usize,
+            places: match io.per_base {
+                true => io.length as usize / bin.unwrap_or(1),
+                false => 1,
+            },
+            classes: io.classes as usize,
+        }
+    }
+
+    /// Labels of a window.
+    pub fn row(self) -> usize {
+        self.targets * self.places
+    }
+
+    pub fn per_window(self) -> bool {
+        self.places == 1
+    }
+
+    /// Numbers that a target counts.
+    fn cells(self) -> usize {
+        match self.classes {
+            1 => binary::cells(),
+            classes => classes * classes,
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
+    shape: Shape,
+    /// What each target counted, then the number of batches.
     counts: Vec<u64>,
-    loss: f64,
-    /// Sum over batches of the soft dice coefficient, which Keras defines batch by batch.
-    dice: f64,
-}
-
-/// `None` where the metric is undefined for these labels (no positive, no negative, or neither predicted nor there).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Metrics {
-    pub loss: Option<f64>,
-    pub pr_auc: Option<f64>,
-    pub average_precision: Option<f64>,
-    pub auroc: Option<f64>,
-    pub dice_coef: Option<f64>,
-    pub binary_io_u: Option<f64>,
-    pub positives: u64,
-    pub negatives: u64,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            counts: vec![0; LEN],
-            loss: 0.0,
-            dice: 0.0,
-        }
-    }
-}
-
-/// Probability in single precision, as the published networks computed it.
-pub fn sigmoid(logit: f32) -> f32 {
-    (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
+    /// The loss of each target, then the sum over batches of the soft dice coefficient, which Keras defines batch by
+    /// batch.
+    sums: Vec<f64>,
 }
 
 impl Tally {
-    /// One batch of logits with labels 1, 0, or -1 (left out).
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            counts: vec![0; shape.targets * shape.cells() + 1],
+            sums: vec![0.0; shape.targets + 1],
+        }
+    }
+
+    /// One batch: logits [B, T K, M], labels [B, T, M]; a label of -1 is left out.
     pub fn add(&mut self, logits: &[f32], labels: &[i8]) {
-        assert_eq!(logits.len(), labels.len());
-        let (mut overlap, mut total) = (0.0, 0.0);
+        let Shape {
+            targets,
+            places,
+            classes,
+        } = self.shape;
+        assert_eq!(logits.len(), labels.len() * classes);
+        assert!(targets == 1 || labels.len().is_multiple_of(self.shape.row()));
         if labels.iter().all(|&label| label < 0) {
             return;
         }
-        for (&logit, &label) in logits.iter().zip(labels) {
-            if label < 0 {
-                continue;
-            }
-            let positive = label > 0;
-            let probability = sigmoid(logit);
-            let z = f64::from(logit);
-            // log(1 + e^z) - y z, without overflow
-            self.loss += z.max(0.0) + (-z.abs()).exp().ln_1p() - if positive { z } else { 0.0 };
-            total += f64::from(probability);
-            if positive {
-                overlap += f64::from(probability);
-                total += 1.0;
-            }
-            match (probability >= 0.5, positive) {
-                (true, true) => self.counts[TRUE_POSITIVES] += 1,
-                (true, false) => self.counts[FALSE_POSITIVES] += 1,
-                (false, true) => self.counts[FALSE_NEGATIVES] += 1,
-                (false, false) => {}
-            }
-            let class = usize::from(positive);
-            let bucket =
-                ((probability * (KERAS_THRESHOLDS - 1) as f32).ceil() as usize).saturating_sub(1);
-            self.counts[KERAS + class * KERAS_THRESHOLDS + bucket] += 1;
-            let bin = ((logit + BIN_LIMIT) * (BINS as f32 / (2.0 * BIN_LIMIT))) as usize;
-            self.counts[FINE + class * BINS + bin.min(BINS - 1)] += 1;
+        let cells = self.shape.cells();
+        let (mut overlap, mut total) = (0.0, 0.0);
+        for target in 0..targets {
+            // One target after the other, so that what it counts stays in the cache.
+            let logits = rows_of(target, targets, classes * places, logits);
+            let labels = rows_of(target, targets, places, labels);
+            let counts = &mut self.counts[target * cells..][..cells];
+            self.sums[target] += match classes {
+                1 => {
+                    let sums = binary::add(counts, &logits, &labels);
+                    overlap += sums.overlap;
+                    total += sums.total;
+                    sums.loss
+                }
+                _ => classes::add(counts, &logits, &labels, classes, places),
+            };
         }
-        self.dice += (2.0 * overlap + 1.0) / (total + 1.0);
-        self.counts[BATCHES] += 1;
+        self.sums[targets] += (2.0 * overlap + 1.0) / (total + 1.0);
+        self.counts[targets * cells] += 1;
     }
 
     pub fn merge(&mut self, other: &Tally) {
+        assert_eq!(self.shape, other.shape);
         for (own, others) in self.counts.iter_mut().zip(&other.counts) {
             *own += others;
         }
-        self.loss += other.loss;
-        self.dice += other.dice;
+        for (own, others) in self.sums.iter_mut().zip(&other.sums) {
+            *own += others;
+        }
     }
 
     /// Becomes the tally of all ranks' data.
     pub fn sum_over(&mut self, comm: &dyn Comm) {
         comm.sum_u64(&mut self.counts);
-        let mut sums = [self.loss, self.dice];
-        comm.sum_f64(&mut sums);
-        [self.loss, self.dice] = sums;
+        comm.sum_f64(&mut self.sums);
     }
 
-    fn histogram(&self, first: usize, bins: usize) -> (&[u64], &[u64]) {
-        self.counts[first..first + 2 * bins].split_at(bins)
+    fn counts_of(&self, target: usize) -> &[u64] {
+        let cells = self.shape.cells();
+        &self.counts[target * cells..][..cells]
     }
 
+    /// How often each class was called each, by label and by call, over all targets.
+    pub fn confusion(&self) -> Option<Vec<Vec<u64>>> {
+        let classes = self.shape.classes;
+        let rows = || {
+            self.counts()
+                .chunks_exact(classes)
+                .map(<[u64]>::to_vec)
+                .collect()
+        };
+        (classes > 1).then(rows)
+    }
+
+    /// Over all targets together.
+    fn counts(&self) -> Vec<u64> {
+        let mut all = self.counts_of(0).to_vec();
+        for target in 1..self.shape.targets {
+            for (sum, count) in all.iter_mut().zip(self.counts_of(target)) {
+                *sum += count;
+            }
+        }
+        all
+    }
+
+    /// Of the pooled labels of all targets.
     pub fn metrics(&self) -> Metrics {
-        let (negative_bins, positive_bins) = self.histogram(FINE, BINS);
-        let (negatives, positives) = (
-            negative_bins.iter().sum::<u64>(),
-            positive_bins.iter().sum::<u64>(),
-        );
-        let when = |defined: bool, value: f64| defined.then_some(value);
-        let (average_precision, auroc) = self.ranking(positives as f64, negatives as f64);
-        let found = self.counts[TRUE_POSITIVES];
-        let union = found + self.counts[FALSE_POSITIVES] + self.counts[FALSE_NEGATIVES];
-        Metrics {
-            loss: when(
-                positives + negatives > 0,
-                self.loss / (positives + negatives) as f64,
-            ),
-            pr_auc: when(positives > 0, self.keras_pr_auc()),
-            average_precision: when(positives > 0, average_precision),
-            auroc: when(positives > 0 && negatives > 0, auroc),
-            dice_coef: when(
-                self.counts[BATCHES] > 0,
-                self.dice / self.counts[BATCHES] as f64,
-            ),
-            binary_io_u: when(union > 0, found as f64 / union as f64),
-            positives,
-            negatives,
+        let loss = self.sums[..self.shape.targets].iter().sum();
+        let mut metrics = self.read(&self.counts(), loss);
+        if self.shape.classes == 1 {
+            let (batches, dice) = (self.counts.last(), self.sums.last());
+            let (batches, dice) = (*batches.expect("never empty"), *dice.expect("never empty"));
+            let dice = (batches > 0).then(|| dice / batches as f64);
+            metrics.insert_after("auroc", "dice_coef", dice);
         }
+        metrics
     }
 
-    /// Average precision (steps, as scikit-learn) and the area under the ROC curve (trapezoids), from the high scores
-    /// down.
-    fn ranking(&self, positives: f64, negatives: f64) -> (f64, f64) {
-        let (negative_bins, positive_bins) = self.histogram(FINE, BINS);
-        let (mut tp, mut fp, mut precision, mut area) = (0.0, 0.0, 0.0, 0.0);
-        for (&p, &n) in positive_bins.iter().zip(negative_bins).rev() {
-            let (p, n) = (p as f64, n as f64);
-            area += n * (tp + p / 2.0);
-            (tp, fp) = (tp + p, fp + n);
-            if p > 0.0 {
-                precision += p * tp / (tp + fp);
-            }
-        }
-        (precision / positives, area / (positives * negatives))
+    pub fn by_target(&self) -> Vec<Metrics> {
+        let of = |target| self.read(self.counts_of(target), self.sums[target]);
+        (0..self.shape.targets).map(of).collect()
     }
 
-    /// The area as tf.keras.metrics.AUC has it: interpolated between neighbouring thresholds (Davis & Goadrich 2006).
-    fn keras_pr_auc(&self) -> f64 {
-        let (negative_bins, positive_bins) = self.histogram(KERAS, KERAS_THRESHOLDS);
-        let positives = positive_bins.iter().sum::<u64>() as f64;
-        let (mut tp, mut called, mut area) = (0.0, 0.0, 0.0);
-        for (&p, &n) in positive_bins.iter().zip(negative_bins).rev() {
-            let (p, all) = (p as f64, (p + n) as f64);
-            if all > 0.0 {
-                let slope = p / all;
-                let intercept = tp - slope * called;
-                let ratio: f64 = if called > 0.0 {
-                    (called + all) / called
-                } else {
-                    1.0
-                };
-                area += slope * (p + intercept * ratio.ln()) / positives;
-            }
-            (tp, called) = (tp + p, called + all);
+    fn read(&self, counts: &[u64], loss: f64) -> Metrics {
+        match self.shape.classes {
+            1 => binary::read(counts, loss, self.shape.per_window()),
+            classes => classes::read(counts, loss, classes),
         }
-        area
     }
+}
+
+/// Of [B, T, row] the rows of one target: [B, row].
+fn rows_of<T: Copy>(target: usize, targets: usize, row: usize, all: &[T]) -> Cow<'_, [T]> {
+    match targets {
+        1 => all.into(),
+        _ => {
+            let rows = all.chunks_exact(row).skip(target).step_by(targets);
+            rows.flatten().copied().collect::<Vec<T>>().into()
+        }
+    }
+}
+
+/// Metrics by name; `None` where one is undefined for the labels (no positive, no negative, or neither predicted nor
+/// there).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    named: Vec<(&'static str, Option<f64>)>,
+    /// Known labels of each class; of two classes negatives, then positives.
+    pub labels: Vec<u64>,
 }
 
 impl Metrics {
     /// The metric of a name of the tables.
     pub fn value(&self, name: &str) -> Option<f64> {
-        let named = self.named();
+        let mut named = self.named.iter();
         named
-            .iter()
             .find(|(of, _)| *of == name)
             .and_then(|(_, value)| *value)
     }
 
     /// In the order of the tables.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 6] {
-        [
-            ("loss", self.loss),
-            ("pr_auc", self.pr_auc),
-            ("average_precision", self.average_precision),
-            ("auroc", self.auroc),
-            ("dice_coef", self.dice_coef),
-            ("binary_io_u", self.binary_io_u),
-        ]
+    pub fn named(&self) -> &[(&'static str, Option<f64>)] {
+        &self.named
+    }
+
+    pub fn push(&mut self, name: &'static str, value: Option<f64>) {
+        self.named.push((name, value));
+    }
+
+    fn insert_after(&mut self, before: &str, name: &'static str, value: Option<f64>) {
+        let place = self.named.iter().position(|(of, _)| *of == before);
+        let place = place.map_or(self.named.len(), |place| place + 1);
+        self.named.insert(place, (name, value));
+    }
+
+    /// Whether the labels can be told apart: there are two kinds of them at least.
+    pub fn is_defined(&self) -> bool {
+        self.labels.iter().filter(|&&labels| labels > 0).count() > 1
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &self.named {
+            map.serialize_entry(name, value)?;
+        }
+        match self.labels[..] {
+            [negatives, positives] => {
+                map.serialize_entry("positives", &positives)?;
+                map.serialize_entry("negatives", &negatives)?;
+            }
+            _ => map.serialize_entry("labels", &self.labels)?,
+        }
+        map.end()
     }
 }
 
@@ -209,43 +251,21 @@ pub fn shown(value: Option<f64>) -> String {
     value.map_or_else(|| "undefined".into(), |value| format!("{value:.6}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// The share that the most frequent label has: the accuracy of always saying that.
+fn majority(labels: &[u64]) -> Option<f64> {
+    let all: u64 = labels.iter().sum();
+    let most = labels.iter().max().copied().unwrap_or(0);
+    (all > 0).then(|| most as f64 / all as f64)
+}
 
-    proptest! {
-        #[test]
-        fn merged_over_any_partition_equals_the_whole(
-            data in prop::collection::vec((-20f32..20.0, -1i8..2), 1..400), batch in 1usize..50, parts in 1usize..6,
-        ) {
-            let (logits, labels): (Vec<f32>, Vec<i8>) = data.into_iter().unzip();
-            let mut whole = Tally::default();
-            let mut partial = vec![Tally::default(); parts];
-            for (i, (z, y)) in logits.chunks(batch).zip(labels.chunks(batch)).enumerate() {
-                whole.add(z, y);
-                partial[i * 7 % parts].add(z, y);
-            }
-            let mut merged = Tally::default();
-            partial.iter().rev().for_each(|part| merged.merge(part));
-            prop_assert_eq!(&merged.counts, &whole.counts);
-            prop_assert!((merged.loss - whole.loss).abs() <= 1e-9 * whole.loss.abs().max(1.0));
-            prop_assert!((merged.dice - whole.dice).abs() < 1e-9);
-        }
-    }
-
-    #[test]
-    fn what_is_undefined_is_said_to_be() {
-        let mut tally = Tally::default();
-        tally.add(&[-3.0, -2.0, 9.0], &[0, 0, -1]);
-        let metrics = tally.metrics();
-        assert_eq!(
-            (metrics.pr_auc, metrics.average_precision, metrics.auroc),
-            (None, None, None)
-        );
-        assert_eq!(metrics.binary_io_u, None);
-        assert!(metrics.loss.is_some());
-        assert_eq!(shown(metrics.auroc), "undefined");
-        assert_eq!(Tally::default().metrics().dice_coef, None);
-    }
+/// Mean over the classes that have labels of the share called right.
+fn balanced(right: impl IntoIterator<Item = u64>, labels: &[u64]) -> Option<f64> {
+    let shares = right
+        .into_iter()
+        .zip(labels)
+        .filter(|(_, labels)| **labels > 0);
+    let shares: Vec<f64> = shares
+        .map(|(right, &all)| right as f64 / all as f64)
+        .collect();
+    (shares.len() > 1).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
 }

@@ -3,6 +3,7 @@
 //! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
 
 mod cnn;
+mod context;
 mod deepsea;
 mod graph;
 mod layers;
@@ -25,6 +26,8 @@ pub use sync::SumOverRanks;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+use crate::counts::Reading;
 
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +99,7 @@ pub enum BatchNorm {
 }
 
 /// Choices that the papers leave open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
@@ -107,6 +110,10 @@ pub struct Options {
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
     pub no_dropout: bool,
+    /// What is counted of a window: by a model that counts, or as a further input of the last layer.
+    pub reading: Option<Reading>,
+    /// On the other strand a label is this less what it is here; none where it is the same.
+    pub mirror: Option<i8>,
 }
 
 impl Options {

@@ -100,7 +100,7 @@ mod tests {
             seq: vec![0; numbers.len()],
             signal: Vec::new(),
             label: vec![0; numbers.len()],
-            resident: None,
+            ..Rows::default()
         };
         let mut said = |held: &[Rows]| culprits(&Solo, &mut engine, &gradients, held).unwrap();
         let both = said(&[rows(&[1, 7]), rows(&[8, 2])]);

@@ -1,5 +1,7 @@
 //! What a training run will do: flags over an optional TOML file, checked, saved in the run and in its checkpoints.
 
+mod counting;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +29,14 @@ pub enum Metric {
     Auroc,
     DiceCoef,
     BinaryIoU,
+    /// Share of the labels called right; of windows only, as nearly all bases are negative
+    Accuracy,
+    /// Mean over the classes of the share called right
+    BalancedAccuracy,
+    /// Over the targets
+    MedianAuroc,
+    /// Over the targets
+    MedianAveragePrecision,
     /// Mean over the ranks of each one's own pr_auc, which is not the pr_auc of the data; for comparison
     RankMeanPrAuc,
 }
@@ -132,7 +142,7 @@ settings! {
     reverse_complement: bool,
     /// Shift windows at random by up to so many bases (at most the data's margin) [default: 0]
     shift: usize,
-    /// Metric that chooses the best checkpoint [default: pr_auc]
+    /// Metric that chooses the best checkpoint [default: pr_auc; accuracy where labels are classes]
     metric: Metric,
     /// Evaluations without a better metric before stopping
     patience: u64,
@@ -169,6 +179,15 @@ settings! {
     transport: TransportChoice,
     /// When a loss or gradient is not finite [default: stop]
     non_finite: NonFinite,
+    /// Bases on each side that kmer counts, 1 to 7 [default: 5]
+    kmer: usize,
+    /// Bases before a hidden one that markov counts, 1 to 15 [default: 14]
+    markov_order: usize,
+    /// Counts that the next shorter context stands for in one of more than 8 bases, in kmer and markov [default: 10]
+    kmer_gamma: f64,
+    /// Run of kmer or markov whose probabilities the last layer reads too (context-mlp, -cnn, -lstm)
+    #[arg(value_name = "RUN")]
+    kmer_input: PathBuf,
 }
 
 /// Settings, each with its value.
@@ -206,6 +225,14 @@ pub fn read_settings(path: &Path) -> Result<Settings> {
 impl Plan {
     /// `rows` are the training windows, `margin` the data's.
     pub fn new(settings: Settings, ranks: usize, rows: usize, margin: usize) -> Result<Plan> {
+        let arch = settings.arch.unwrap_or(Arch::Unet);
+        let recipe = arch.paper().recipe;
+        let counts = recipe.counts.is_some();
+        let settings = match counts {
+            true => settings.without_weights(arch)?,
+            false => settings,
+        };
+        let reading = settings.reading(arch)?;
         let s = settings.clone();
         ensure!(
             s.batch.is_none() || s.global_batch.is_none(),
@@ -215,8 +242,6 @@ impl Plan {
             s.lr_scaling.is_none() || s.global_batch.is_none(),
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
         );
-        let arch = s.arch.unwrap_or(Arch::Unet);
-        let recipe = arch.paper().recipe;
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(recipe.batch);
         // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
@@ -290,7 +315,7 @@ impl Plan {
             ensure!(value != Some(0), "--{name} must be at least 1");
         }
         ensure!(s.threads != Some(0), "--threads must be at least 1");
-        Ok(Plan {
+        let plan = Plan {
             data: s
                 .data
                 .clone()
@@ -304,6 +329,7 @@ impl Plan {
                     other => other,
                 },
                 batch_norm_typed: s.batch_norm.is_some(),
+                reading,
                 ..Options::default()
             },
             batch,
@@ -341,6 +367,10 @@ impl Plan {
                 device: Some(s.device.unwrap_or(DeviceChoice::Auto)),
                 ..settings
             },
+        };
+        Ok(match (counts, reading) {
+            (true, Some(reading)) => plan.counting(reading),
+            _ => plan,
         })
     }
 
@@ -348,11 +378,18 @@ impl Plan {
     pub fn table(&self, ranks: usize, rows: usize) -> String {
         let (rate, set) = (&self.schedule, &self.settings);
         let steps = rows.div_ceil(self.global_batch) as u64;
-        let mut model = format!(
-            "{}, batch norm {}",
-            self.arch.name(),
-            word(self.options.batch_norm)
-        );
+        let counts = match self.arch.paper().recipe.counts {
+            Some(_) => self.options.reading,
+            None => None,
+        };
+        let mut model = match counts {
+            Some(_) => self.arch.to_string(),
+            None => format!(
+                "{}, batch norm {}",
+                self.arch,
+                word(self.options.batch_norm)
+            ),
+        };
         if let Some(activation) = self.options.up_activation {
             model += &format!(", {} after transposed convolutions", word(activation));
         }
@@ -372,6 +409,10 @@ impl Plan {
             self.epochs
         );
         let turned = set.reverse_complement.unwrap_or(false);
+        let augmentation = match counts {
+            Some(_) => "both strands are counted".into(),
+            None => format!("reverse complement {turned}, shift {}", self.shift),
+        };
         let patience = set
             .patience
             .map_or("none".into(), |evaluations| evaluations.to_string());
@@ -382,11 +423,11 @@ impl Plan {
             ),
             ("model", model),
             ("batch", batch),
-            ("optimizer", optimizer),
-            (
-                "augmentation",
-                format!("reverse complement {turned}, shift {}", self.shift),
-            ),
+            match counts {
+                Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
+                None => ("optimizer", optimizer),
+            },
+            ("augmentation", augmentation),
             (
                 "best by",
                 match set.target {

@@ -1,6 +1,8 @@
 //! Scores of every base with their locus. Ranks take batches in turn, rank 0 writes them in file order: the file is
 //! the same for any number of ranks.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 
@@ -8,10 +10,10 @@ use crate::{
     apply::Applied,
     cli::PredictArgs,
     comm::{Comm, gather_f32},
-    data::{Draw, Windows},
+    data::{Draw, Rows, Windows},
     evaluate::batches_of_rank,
     loader::Loader,
-    metrics::sigmoid,
+    metrics::{class_name, sigmoid, softmax},
 };
 
 /// On one thread a convolution adds in the same order whatever runs beside it; on several it may not.
@@ -27,7 +29,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         ..
     } = Applied::open(comm, &args.apply)?;
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
-    let of = &windows.header;
+    let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {
         checkpoint.with_file_name(format!("predictions_{}.h5", args.apply.split))
     });
@@ -39,7 +41,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
             margin: 0,
             genome: of.genome.clone(),
             contigs: of.contigs.clone(),
-            targets: of.targets.clone(),
+            targets: columns(&of.targets, classes),
             model: format!(
                 "{} {} step {}",
                 header.arch.name(),
@@ -51,32 +53,26 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         created.write_loci(&loci)?;
         writer = Some(created);
     }
-    let batches = batches_of_rank(&draws, args.apply.eval_batch, comm);
-    let own = batches.len();
-    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
-    let rounds = draws
-        .len()
-        .div_ceil(args.apply.eval_batch)
-        .div_ceil(comm.size());
-    let row_len = of.targets.len() * of.label_len();
+    let row_len = of.targets.len() * classes * of.label_len();
     let mut written = 0;
-    for round in 0..rounds {
-        let mut probabilities = Vec::new();
-        if round < own {
-            probabilities = net
-                .engine
-                .logits(&loader.next_rows()?)?
-                .into_iter()
-                .map(sigmoid)
-                .collect();
+    let predict = |rows: &Rows| {
+        let mut numbers = net.engine.logits(rows)?;
+        match classes {
+            1 => numbers
+                .iter_mut()
+                .for_each(|number| *number = sigmoid(*number)),
+            _ => softmax(&mut numbers, classes, of.label_len()),
         }
-        for batch in gather_f32(comm, &probabilities) {
-            if let Some(writer) = &mut writer {
-                writer.write_rows(written, &batch)?;
-                written += batch.len() / row_len;
-            }
+        Ok(numbers)
+    };
+    let batch = args.apply.eval_batch;
+    in_file_order(comm, &windows, &draws, batch, predict, |batch| {
+        if let Some(writer) = &mut writer {
+            writer.write_rows(written, &batch)?;
+            written += batch.len() / row_len;
         }
-    }
+        Ok(())
+    })?;
     if let Some(writer) = writer {
         ensure!(
             written == draws.len(),
@@ -85,6 +81,43 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         );
         writer.finish()?;
         println!("{written} windows predicted, written to {}", out.display());
+    }
+    Ok(())
+}
+
+/// A probability for each target, or for each of its classes.
+fn columns(targets: &[String], classes: usize) -> Vec<String> {
+    let names = |target: &String| match classes {
+        1 => vec![target.clone()],
+        _ => (0..classes)
+            .map(|class| format!("{target} {}", class_name(class, classes)))
+            .collect(),
+    };
+    targets.iter().flat_map(names).collect()
+}
+
+/// What `compute` makes of each batch of windows: the ranks take batches in turn, rank 0 gets theirs in file order, the
+/// others nothing.
+pub fn in_file_order(
+    comm: &dyn Comm,
+    windows: &Arc<Windows>,
+    draws: &[Draw],
+    batch: usize,
+    mut compute: impl FnMut(&Rows) -> Result<Vec<f32>>,
+    mut take: impl FnMut(Vec<f32>) -> Result<()>,
+) -> Result<()> {
+    let batches = batches_of_rank(draws, batch, comm);
+    let own = batches.len();
+    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
+    let rounds = draws.len().div_ceil(batch).div_ceil(comm.size());
+    for round in 0..rounds {
+        let mut numbers = Vec::new();
+        if round < own {
+            numbers = compute(&loader.next_rows()?)?;
+        }
+        for batch in gather_f32(comm, &numbers) {
+            take(batch)?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The training loop: the only one, for every model, device and number of ranks.
 
+mod labels;
+
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,9 +17,10 @@ use crate::{
     evaluate,
     feed::Filling,
     job::RESUMABLE,
+    kmer_input,
     loader::Loader,
     metrics::Metrics,
-    model::BatchNorm,
+    model::{BatchNorm, Options},
     nonfinite::{self, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
@@ -28,26 +31,33 @@ use crate::{
     stop,
     timeline::{Phase, Timeline},
 };
+use labels::check_labels;
 
 pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let last = args.run.join(LAST);
-    let settings = shared_settings(comm, || settle(&args))?;
+    let mut settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(data, "train")?);
     let valid = Arc::new(Windows::open(data, "valid")?);
     let (rows, margin) = (windows.num_rows(), windows.header.margin);
+    if windows.io().classes > 1 {
+        settings.metric.get_or_insert(Metric::Accuracy);
+    }
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
-    check_labels(&plan, &windows, &valid)?;
+    check_labels(comm, &plan, &windows, &valid)?;
     let device = device::set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
-    let prior = Some(windows.positive_share());
+    let prior = windows.positive_share();
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,
-        options: plan.options,
+        options: Options {
+            mirror: windows.header.task.mirror(),
+            ..plan.options
+        },
         io,
         device,
         engine: compute.engine(plan.engine),
@@ -73,7 +83,15 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         plan: plan.settings.clone(),
     };
     if args.resume {
-        header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?;
+        header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
+    } else if let Some(run) = plan
+        .settings
+        .kmer_input
+        .as_ref()
+        .filter(|_| comm.rank() == 0)
+    {
+        let note = kmer_input::load(run, &header, &mut net)?;
+        note.iter().for_each(|note| println!("{note}"));
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -101,9 +119,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let save = |trainer: &mut Trainer, header: &mut Header, progress: &Progress| -> Result<()> {
         header.progress = progress.clone();
+        trainer.share_counts(comm);
         if comm.rank() == 0 {
-            let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-            checkpoint::save(&last, header, flat, optimizer)?;
+            checkpoint::save(&last, header, &trainer.net, &trainer.optimizer)?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -211,6 +229,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     timeline: &trainer.timeline,
                 })?;
                 if epoch_ended || progress.due {
+                    trainer.share_counts(comm);
                     trainer.check_ranks_agree(comm, step)?;
                 }
                 if skipped {
@@ -248,8 +267,8 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     progress.losses = (0.0, 0);
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
-                        let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, flat, optimizer)?;
+                        let (net, optimizer) = (&trainer.net, &trainer.optimizer);
+                        checkpoint::save(&args.run.join(BEST), &header, net, optimizer)?;
                     }
                     saves = true;
                 }
@@ -281,9 +300,12 @@ fn evaluation(
 ) -> Result<Option<(Metrics, Option<f64>)>> {
     let engine = trainer.net.engine.as_mut();
     let batch = plan.eval_batch;
-    let mut tally = evaluate::count(comm, engine, valid, batch, None, stop::requested)?;
+    let mut tallies = evaluate::count(comm, engine, valid, batch, None, stop::requested)?;
     comm.note("the metrics of the validation windows", 0);
-    let own = tally.metrics().pr_auc;
+    let own = match plan.metric {
+        Metric::RankMeanPrAuc => tallies.metrics().value("pr_auc"),
+        _ => None,
+    };
     let mut sums = [
         f64::from(u8::from(stop::requested())),
         own.unwrap_or(0.0),
@@ -293,8 +315,8 @@ fn evaluation(
     if sums[0] > 0.0 {
         return Ok(None);
     }
-    tally.sum_over(comm);
-    let metrics = tally.metrics();
+    tallies.sum_over(comm);
+    let metrics = tallies.metrics();
     let value = match plan.metric {
         Metric::RankMeanPrAuc => (sums[2] > 0.0).then_some(sums[1] / sums[2]),
         metric => metrics.value(&metric.name()),
@@ -320,32 +342,9 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
     if args.run.is_dir() {
         sweep(&args.run)?;
     }
-    let mut typed = args.settings.clone();
+    let mut typed = kmer_input::resolved(args.settings.clone())?;
     if args.sync_bn {
         typed.batch_norm = Some(BatchNorm::Sync);
     }
     Ok(typed.over(base))
-}
-
-/// Whether there is something to learn, and something to choose the best checkpoint by.
-fn check_labels(plan: &Plan, windows: &Windows, valid: &Windows) -> Result<()> {
-    let data = plan.data.display();
-    ensure!(
-        windows.counts.positives > 0,
-        "{data}: the training windows hold no positive label"
-    );
-    let of = valid.counts;
-    let defined = match plan.metric {
-        Metric::Loss | Metric::DiceCoef => of.positives + of.negatives > 0,
-        Metric::Auroc => of.positives > 0 && of.negatives > 0,
-        _ => of.positives > 0,
-    };
-    ensure!(
-        defined,
-        "{data}: {} is undefined on the validation windows ({} positive labels, {} negative); choose another --metric",
-        plan.metric.name(),
-        of.positives,
-        of.negatives
-    );
-    Ok(())
 }

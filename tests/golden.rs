@@ -9,7 +9,7 @@ use tfbind_mpi::{
     data::{Draw, Rows},
     engine::{Build, EngineChoice},
     flat::Slot,
-    metrics::Tally,
+    metrics::{Shape, Tally},
     model::{Activation, Arch, Io, Options},
     optim::{Optimizer, Rule},
     timeline::Timeline,
@@ -163,7 +163,7 @@ fn compare_engine(engine: EngineChoice, of: &Golden) {
             .iter()
             .map(|&byte| byte as i8)
             .collect(),
-        resident: None,
+        ..Rows::default()
     };
     let signal_kept = floats("signal")
         .iter()
@@ -310,7 +310,11 @@ fn metrics_equal_scikit_learn_and_keras() {
             labels.push(if masked { -1 } else { i8::from(truth) });
             logits.push(z as f32);
         }
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(Shape {
+            targets: 1,
+            places: number("window") as usize,
+            classes: 1,
+        });
         let positions = batch * number("window") as usize;
         logits
             .chunks(positions)
@@ -318,9 +322,9 @@ fn metrics_equal_scikit_learn_and_keras() {
             .for_each(|(z, y)| tally.add(z, y));
         let own = tally.metrics();
         let expected = &set["expected"];
-        assert_eq!(own.positives, expected["positive"].as_u64().unwrap());
+        assert_eq!(own.labels[1], expected["positive"].as_u64().unwrap());
         assert_eq!(
-            own.positives + own.negatives,
+            own.labels.iter().sum::<u64>(),
             expected["valid"].as_u64().unwrap()
         );
         // From a histogram of 16,384 bins, ranks of near-equal scores are ties.
@@ -329,7 +333,7 @@ fn metrics_equal_scikit_learn_and_keras() {
             ("auroc", 1e-4),
             ("pr_auc", 1e-6),
         ];
-        for (name, value) in own.named() {
+        for &(name, value) in own.named() {
             let reference = if name == "auroc" { "roc_auc" } else { name };
             let expected = expected[reference].as_f64();
             let tolerance = tolerances

@@ -15,4 +15,5 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod targets;
 mod verify;

@@ -116,6 +116,7 @@ fn write_data(path: &std::path::Path, rows: usize, length: usize) -> Result<()> 
         }],
         tracks: vec!["signal".into()],
         targets: vec!["site".into()],
+        groups: vec![String::new()],
         normalise: "none".into(),
         missing: "zero".into(),
         recipe: String::new(),

@@ -32,8 +32,8 @@ pub struct ExportOptions {
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Leave out values below
-    #[arg(long, default_value_t = 0.0)]
-    min: f32,
+    #[arg(long)]
+    min: Option<f32>,
 }
 
 /// How much was written.
@@ -61,12 +61,15 @@ impl ExportOptions {
 
     fn trim(&self, task: Task, length: usize) -> Result<usize, Error> {
         match self.trim {
+            Some(trim) if matches!(task, Task::Central(_)) => Err(Error::Request(format!(
+                "--trim {trim}: predictions of {task} are of the central base of a window alone"
+            ))),
             Some(trim) if 2 * trim >= length => Err(Error::Request(format!(
                 "--trim {trim}: nothing is left of a window of {length} bases"
             ))),
             Some(trim) => Ok(trim),
-            None if task == Task::PerWindow => Ok(0),
-            None => Ok((length / 4).min(100)),
+            None if task == Task::PerBase => Ok((length / 4).min(100)),
+            None => Ok(0),
         }
     }
 }
@@ -88,8 +91,10 @@ pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
         ..Exported::default()
     };
     let runs = Runs::new(&options.predictions, file, target, trim)?;
-    let kept = runs
-        .filter(|run| run.as_ref().is_ok_and(|(_, run)| run.value >= options.min) || run.is_err());
+    let kept = runs.filter(|run| {
+        let least = options.min.unwrap_or(f32::NEG_INFINITY);
+        run.as_ref().map_or(true, |(_, run)| run.value >= least)
+    });
     let mut told = kept.map(|run| {
         let (contig, run) = run?;
         exported.runs += 1;

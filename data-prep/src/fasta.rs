@@ -90,6 +90,20 @@ impl FastaReader {
         Ok(Some(self.contig.clone()))
     }
 
+    /// Moves to the next contig, which has to be the one that an earlier pass found here.
+    pub fn enter(&mut self, name: &str) -> Result<(), Error> {
+        match self.next_contig()? {
+            Some(found) if found == name => Ok(()),
+            _ => Err(self.changed()),
+        }
+    }
+
+    /// For a second pass that finds something else than the first.
+    pub fn changed(&self) -> Error {
+        let path = self.path.display();
+        Error::Request(format!("{path}: the file changed while it was read"))
+    }
+
     /// Appends up to `limit` base codes of the contig; 0 at its end.
     pub fn read_bases(&mut self, limit: usize, bases: &mut Vec<u8>) -> Result<usize, Error> {
         let before = bases.len();

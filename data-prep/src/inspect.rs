@@ -10,7 +10,7 @@ use half::f16;
 
 use crate::error::Error;
 use crate::schema::{
-    self, DataFile, Header, PREDICTIONS, PredictionFile, SOFT_MASKED, Split, Task,
+    self, Central, DataFile, Header, PREDICTIONS, PredictionFile, SOFT_MASKED, Split, Task,
 };
 pub use report::Report;
 use report::{
@@ -30,6 +30,8 @@ pub struct InspectOptions {
     #[arg(long)]
     pub json: bool,
 }
+
+const LETTERS: [char; 4] = ['A', 'C', 'G', 'T'];
 
 pub fn inspect(options: &InspectOptions) -> Result<Report, Error> {
     if schema::schema_of(&options.file)? == PREDICTIONS {
@@ -99,11 +101,16 @@ fn window(header: &Header, split: &Split, row: usize) -> Result<WindowReport, Er
         start: locus.start,
         end: locus.start + header.length as i64,
         strand: locus.strand,
+        repeat: seq[seq.len() / 2] & SOFT_MASKED != 0,
         gc: count(1..3) as f64 / known as f64,
         tracks: tracks.map(|(name, values)| track(name, values)).collect(),
         labels: targets
             .map(|(target, labels)| LabelReport {
                 target: target.clone(),
+                base: match header.task {
+                    Task::Central(Central::Base) => Some(LETTERS[labels[0] as usize]),
+                    _ => None,
+                },
                 positives: positives(header, locus, labels),
                 masked: labels
                     .iter()
@@ -127,12 +134,19 @@ fn track(name: &str, values: &[f16]) -> TrackReport {
 /// Runs of positives in coordinates of the contig.
 fn positives(header: &Header, locus: schema::Locus, labels: &[i8]) -> Vec<Range<i64>> {
     let end = locus.start + header.length as i64;
-    if header.task == Task::PerWindow {
-        return labels
-            .iter()
-            .filter(|&&label| label == 1)
-            .map(|_| locus.start..end)
-            .collect();
+    let centre = locus.start + header.length as i64 / 2;
+    let of_window = match header.task {
+        Task::PerBase => None,
+        Task::PerWindow => Some(locus.start..end),
+        Task::Central(Central::Base) => return Vec::new(),
+        Task::Central(_) => Some(centre..centre + 1),
+    };
+    if let Some(place) = of_window {
+        return if labels == [1] {
+            vec![place]
+        } else {
+            Vec::new()
+        };
     }
     let mut runs: Vec<Range<i64>> = Vec::new();
     for at in (0..labels.len()).filter(|&at| labels[at] == 1) {

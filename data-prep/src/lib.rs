@@ -9,6 +9,8 @@ pub mod schema;
 #[cfg(feature = "genome")]
 mod bigwig;
 #[cfg(feature = "genome")]
+pub mod context;
+#[cfg(feature = "genome")]
 mod error;
 #[cfg(feature = "genome")]
 pub mod export;
@@ -28,6 +30,8 @@ mod named;
 mod peaks;
 #[cfg(feature = "genome")]
 mod plan;
+#[cfg(feature = "genome")]
+mod recipe;
 #[cfg(feature = "genome")]
 mod regions;
 #[cfg(feature = "genome")]

@@ -2,6 +2,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use tfbind_prep::context::{ContextOptions, context};
 use tfbind_prep::export::{ExportOptions, export};
 use tfbind_prep::inspect::{InspectOptions, inspect};
 use tfbind_prep::make::{MakeOptions, make};
@@ -17,10 +18,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a small genome with planted CTCF sites
-    Simulate(SimulateOptions),
+    /// Write a small genome or sequences with planted motifs
+    Simulate(Box<SimulateOptions>),
     /// Write the windows of a genome as the file that is trained on
     Make(Box<MakeOptions>),
+    /// Write the windows around hidden bases of a genome, for models that tell a base from its context
+    Context(ContextOptions),
     /// Show what a data file or a file of predictions holds
     Inspect(InspectOptions),
     /// Write predictions as bigWig or bedGraph
@@ -41,19 +44,15 @@ fn run(command: Command) -> anyhow::Result<()> {
     let begun = Instant::now();
     match command {
         Command::Simulate(options) => {
-            let planted = simulate(&options)?;
-            println!(
-                "{} sites ({} open, {} bound), {} open regions without a site; {} in {:.1} s",
-                planted.sites,
-                planted.open,
-                planted.bound,
-                planted.empty_regions,
-                options.out.display(),
-                begun.elapsed().as_secs_f64()
-            );
+            let simulated = simulate(&options)?;
+            println!("{simulated} in {:.1} s", begun.elapsed().as_secs_f64());
         }
         Command::Make(options) => {
             let made = make(&options)?;
+            println!("{made}, {:.1} s", begun.elapsed().as_secs_f64());
+        }
+        Command::Context(options) => {
+            let made = context(&options)?;
             println!("{made}, {:.1} s", begun.elapsed().as_secs_f64());
         }
         Command::Inspect(options) => {

@@ -4,6 +4,7 @@
 //! pass writes them: memory depends on the peaks and on the length of a window.
 
 mod options;
+mod targets;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,8 +13,11 @@ use half::f16;
 
 pub use options::MakeOptions;
 
+use targets::{Target, Targets};
+
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
+use crate::intervals::TargetIntervals;
 use crate::partial::PartialFile;
 use crate::peaks::read_merged;
 use crate::plan::{Labels, Plan};
@@ -36,14 +40,10 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
     let genome = Genome::survey(&options.fasta)?;
-    let asked: [(&str, &[String]); 4] = [
-        ("train", &options.train),
-        ("valid", &options.valid),
-        ("test", &options.test),
-        ("predict", &options.predict),
-    ];
+    let asked = options.splits.asked();
     let regions = regions::resolve(&asked, &genome)?;
-    let (labels, names, skipped) = labels(options, &genome)?;
+    let targets = Targets::of(options)?;
+    let (labels, skipped) = labels(options, &targets.all, &genome)?;
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, regions, &labels, stride, options.max_n);
     let mut notes = Vec::new();
@@ -51,6 +51,15 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
         notes.push(format!(
             "{skipped} intervals on contigs that the FASTA lacks were left out"
         ));
+    }
+    if targets.others > 0 {
+        notes.push(format!(
+            "{} files of --peaks-dir are neither BED nor narrowPeak and were left out",
+            targets.others
+        ));
+    }
+    if let Some(group) = &options.only_positive {
+        plan.keep_only(targets.of_group(group)?);
     }
     if let Some(negatives) = options.negatives {
         plan.thin(negatives);
@@ -63,7 +72,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
         tracks.push(track);
     }
 
-    let header = options.header(&genome, names);
+    let header = options.header(&genome, &targets.all);
     let mut writer = DataWriter::create(&options.out, &header, plan.masks_labels())?;
     write_windows(options, &plan, &mut tracks, &mut writer)?;
     let splits = splits.into_iter().map(|split| {
@@ -81,24 +90,32 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     })
 }
 
-/// Labels, the targets' names, and how many intervals lay on unknown contigs.
-fn labels(options: &MakeOptions, genome: &Genome) -> Result<(Labels, Vec<String>, u64), Error> {
+/// Labels, and how many intervals lay on unknown contigs.
+fn labels(
+    options: &MakeOptions,
+    targets: &[Target],
+    genome: &Genome,
+) -> Result<(Labels, u64), Error> {
     let (mask, mut skipped) = read_merged(&options.mask, genome, options.reading(None))?;
-    let (mut names, mut targets) = (Vec::new(), Vec::new());
-    for (name, paths) in options.targets() {
-        let (intervals, unknown) = read_merged(&paths, genome, options.reading(options.widen))?;
+    let mut peaks = vec![TargetIntervals::default(); genome.contigs.len()];
+    for (index, target) in targets.iter().enumerate() {
+        let (intervals, unknown) =
+            read_merged(&target.paths, genome, options.reading(options.widen))?;
         skipped += unknown;
-        names.push(name);
-        targets.push(intervals);
+        for (peaks, intervals) in peaks.iter_mut().zip(&intervals) {
+            peaks.add(index, intervals);
+        }
     }
+    peaks.iter_mut().for_each(TargetIntervals::sort);
     let labels = Labels {
         task: options.task(),
         length: options.length as u64,
         bin: options.bin() as u64,
-        targets,
+        targets: targets.len(),
+        peaks,
         mask,
     };
-    Ok((labels, names, skipped))
+    Ok((labels, skipped))
 }
 
 /// The splits of the plan, each of which has to keep a window.
@@ -114,7 +131,7 @@ fn nonempty_splits(plan: &Plan, asked: &[(&str, &[String])]) -> Result<Vec<Strin
             splits.push(split.to_owned());
         } else if !texts.is_empty() || plan.regions.iter().any(|region| region.split == split) {
             let why = "all of its windows are N (--max-n), wholly masked, or without \
-                       positives where --negatives thins them";
+                       positives where --negatives or --only-positive wants them";
             return Err(Error::NoWindows {
                 split: split.to_owned(),
                 why: why.to_owned(),
@@ -132,12 +149,7 @@ fn write_windows(
 ) -> Result<(), Error> {
     let mut reader = FastaReader::open(&options.fasta)?;
     for (index, contig) in plan.genome.contigs.iter().enumerate() {
-        if reader.next_contig()?.as_ref() != Some(&contig.name) {
-            return Err(Error::Request(format!(
-                "{}: the file changed while it was read",
-                options.fasta.display()
-            )));
-        }
+        reader.enter(&contig.name)?;
         for track in tracks.iter_mut() {
             track.enter(&contig.name, contig.size);
         }

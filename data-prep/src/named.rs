@@ -11,7 +11,16 @@ pub struct NamedFile {
     pub path: PathBuf,
 }
 
-const EXTENSIONS: [&str; 7] = ["gz", "bed", "narrowPeak", "bw", "bigWig", "bigwig", "txt"];
+const EXTENSIONS: [&str; 8] = [
+    "gz",
+    "bed",
+    "narrowPeak",
+    "broadPeak",
+    "bw",
+    "bigWig",
+    "bigwig",
+    "txt",
+];
 
 impl FromStr for NamedFile {
     type Err = String;
@@ -28,7 +37,8 @@ impl FromStr for NamedFile {
     }
 }
 
-fn stem(path: &Path) -> String {
+/// What a file calls itself: its name without the extensions of its format.
+pub fn stem(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let mut name = file.as_ref();
     while let Some((stem, extension)) = name.rsplit_once('.')

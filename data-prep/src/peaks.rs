@@ -38,6 +38,8 @@ impl Peaks {
         let mut lines = Lines::open(path)?;
         let mut intervals = vec![Vec::new(); genome.contigs.len()];
         let (mut kept, mut skipped, mut unknown) = (0u64, 0, None);
+        // Files come sorted, and a draft genome has many contigs to look through.
+        let mut last = (String::new(), None);
         while let Some((line, text)) = lines.next_line()? {
             if ["#", "track", "browser"]
                 .iter()
@@ -51,7 +53,10 @@ impl Peaks {
                 line,
                 problem,
             })?;
-            let Some(contig) = genome.index(&record.contig) else {
+            if last.0 != record.contig {
+                last = (record.contig.clone(), genome.index(&record.contig));
+            }
+            let Some(contig) = last.1 else {
                 skipped += 1;
                 unknown.get_or_insert(record.contig);
                 continue;

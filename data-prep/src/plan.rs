@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::fasta::Genome;
-use crate::intervals::Intervals;
+use crate::intervals::{Intervals, TargetIntervals};
 use crate::regions::Region;
 use crate::schema::{MASKED, Task};
 
@@ -13,8 +13,9 @@ pub struct Labels {
     pub length: u64,
     /// Of a window that has one label, the central bases that decide it.
     pub bin: u64,
-    /// Per target and contig.
-    pub targets: Vec<Vec<Intervals>>,
+    pub targets: usize,
+    /// Per contig.
+    pub peaks: Vec<TargetIntervals>,
     /// Per contig.
     pub mask: Vec<Intervals>,
 }
@@ -32,19 +33,22 @@ impl Labels {
                 }
                 labels
             }
-            Task::PerWindow => self.per_window(contig, self.bin_at(start)),
+            _ => self.per_window(contig, self.bin_at(start)),
         }
     }
 
     fn per_base(&self, contig: usize, window: Range<u64>) -> Vec<i8> {
         let length = self.length as usize;
-        let mut labels = vec![0; self.targets.len() * length];
-        for (labels, target) in labels.chunks_exact_mut(length).zip(&self.targets) {
-            for (intervals, label) in [(&target[contig], 1), (&self.mask[contig], MASKED)] {
-                for part in intervals.within(window.clone()) {
-                    let (from, until) = (part.start - window.start, part.end - window.start);
-                    labels[from as usize..until as usize].fill(label);
-                }
+        let mut labels = vec![0; self.targets * length];
+        let inside = |part: Range<u64>| {
+            (part.start - window.start) as usize..(part.end - window.start) as usize
+        };
+        for (target, part) in self.peaks[contig].within(window.clone()) {
+            labels[target * length..][inside(part)].fill(1);
+        }
+        for part in self.mask[contig].within(window.clone()) {
+            for labels in labels.chunks_exact_mut(length) {
+                labels[inside(part.clone())].fill(MASKED);
             }
         }
         labels
@@ -52,17 +56,28 @@ impl Labels {
 
     /// 1 where peaks cover more than half of the bin, as DeepSEA has it (Zhou & Troyanskaya 2015).
     fn per_window(&self, contig: usize, bin: Range<u64>) -> Vec<i8> {
-        let masked = self.mask[contig].bases_within(bin.clone()) > 0;
-        let label = |target: &Vec<Intervals>| match masked {
-            true => MASKED,
-            false => i8::from(2 * target[contig].bases_within(bin.clone()) > self.bin),
-        };
-        self.targets.iter().map(label).collect()
+        if self.mask[contig].bases_within(bin.clone()) > 0 {
+            return vec![MASKED; self.targets];
+        }
+        let mut covered = vec![0; self.targets];
+        for (target, part) in self.peaks[contig].within(bin) {
+            covered[target] += part.end - part.start;
+        }
+        let label = |covered: u64| i8::from(2 * covered > self.bin);
+        covered.into_iter().map(label).collect()
     }
 
     fn bin_at(&self, start: u64) -> Range<u64> {
         let first = start + (self.length - self.bin) / 2;
         first..first + self.bin
+    }
+
+    /// Whether one of these targets has a positive in the window.
+    fn any_positive(&self, targets: &[usize], contig: usize, start: u64, end: u64) -> bool {
+        let labels = self.of(contig, start, end);
+        let label_len = self.task.label_len(self.length as usize);
+        let of = |target: usize| &labels[target * label_len..][..label_len];
+        targets.iter().any(|&target| of(target).contains(&1))
     }
 
     /// Whether no label of the window counts; a bin that reaches past its region has none.
@@ -73,7 +88,7 @@ impl Labels {
                 let inside = start..end.min(start + self.length);
                 mask.bases_within(inside.clone()) == inside.end - inside.start
             }
-            Task::PerWindow => {
+            _ => {
                 let bin = self.bin_at(start);
                 bin.end > end || mask.bases_within(bin) > 0
             }
@@ -90,6 +105,8 @@ pub struct Plan<'a> {
     pub max_unknown: f64,
     /// Where set, windows of the train split without a positive are kept if their hash is below.
     keep_below: Option<u64>,
+    /// Where set, windows are kept in which one of these targets is positive.
+    wanted: Option<Vec<usize>>,
 }
 
 /// Bins of the histogram of hashes, and the width of one.
@@ -111,7 +128,13 @@ impl<'a> Plan<'a> {
             stride,
             max_unknown,
             keep_below: None,
+            wanted: None,
         }
+    }
+
+    /// Keeps only windows in which one of these targets is positive.
+    pub fn keep_only(&mut self, targets: Vec<usize>) {
+        self.wanted = Some(targets);
     }
 
     /// The kept windows of a contig, as region and start, from left to right.
@@ -121,9 +144,10 @@ impl<'a> Plan<'a> {
             .iter()
             .filter(move |region| region.contig == contig);
         regions.flat_map(move |region| {
-            // Evaluation sees every base once.
-            let stride = match region.split.as_str() {
-                "valid" | "test" => self.labels.length,
+            // Evaluation sees every label once.
+            let stride = match (region.split.as_str(), self.labels.task) {
+                ("valid" | "test", Task::PerBase) => self.labels.length,
+                ("valid" | "test", _) => self.stride.max(self.labels.bin),
                 _ => self.stride,
             };
             let starts = tile(region.start..region.end, self.labels.length, stride);
@@ -152,6 +176,10 @@ impl<'a> Plan<'a> {
         let unknown = self.genome.unknown[contig].bases_within(start..start + length);
         unknown as f64 <= self.max_unknown * length as f64
             && !self.labels.wholly_masked(contig, start, region.end)
+            && self
+                .wanted
+                .as_ref()
+                .is_none_or(|targets| self.labels.any_positive(targets, contig, start, region.end))
             && self.keep_below.is_none_or(|limit| {
                 region.split != "train"
                     || hash(&region.name, start) < limit

@@ -3,8 +3,37 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use clap::Args;
+use serde::Serialize;
+
 use crate::error::{Error, contig_hint};
 use crate::fasta::Genome;
+
+/// The contigs or regions of each split, as they are typed.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct SplitOptions {
+    /// Contigs or regions contig:start-end to train on; every contig no other split names if not given
+    #[arg(long, value_delimiter = ',')]
+    train: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    valid: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    test: Vec<String>,
+    /// Regions to predict on, neither trained on nor evaluated
+    #[arg(long, value_delimiter = ',')]
+    predict: Vec<String>,
+}
+
+impl SplitOptions {
+    pub fn asked(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("train", &self.train),
+            ("valid", &self.valid),
+            ("test", &self.test),
+            ("predict", &self.predict),
+        ]
+    }
+}
 
 /// A part of a contig, 0-based and half-open.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,28 +1,32 @@
-//! The HDF5 files shared by preparation, training and export (schema version 1).
+//! The HDF5 files shared by preparation, training and export.
 
 mod check;
+mod context;
 mod error;
 mod predictions;
 mod reader;
 mod rows;
+mod split;
 mod store;
+mod task;
 mod writer;
-
-use std::fmt;
-use std::str::FromStr;
 
 use half::f16;
 use hdf5::H5Type;
 
+pub use context::{ContextWriter, Stretch};
 pub use error::Error;
 pub use predictions::{PredictionFile, PredictionHeader, PredictionWriter};
-pub use reader::{DataFile, Split};
+pub use reader::DataFile;
+pub use split::Split;
 pub use store::schema_of;
+pub use task::{Central, Task};
 pub use writer::DataWriter;
 
 pub const WINDOWS: &str = "tfbind-mpi/windows";
 pub const PREDICTIONS: &str = "tfbind-mpi/predictions";
-pub const VERSION: u32 = 1;
+/// The newest version, which brought the tasks of a central base; a file of another task says 1, as it always did.
+pub const VERSION: u32 = 2;
 
 /// Base code of N; 0..=3 are A C G T.
 pub const N: u8 = 4;
@@ -30,48 +34,6 @@ pub const N: u8 = 4;
 pub const SOFT_MASKED: u8 = 0x80;
 /// The label of a position that neither the loss nor a metric may count.
 pub const MASKED: i8 = -1;
-
-/// Whether every base of a window has a label, or the window has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    PerBase,
-    PerWindow,
-}
-
-impl Task {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PerBase => "per-base",
-            Self::PerWindow => "per-window",
-        }
-    }
-
-    /// Labels per window and target, for windows of `length` bases.
-    pub fn label_len(self, length: usize) -> usize {
-        match self {
-            Self::PerBase => length,
-            Self::PerWindow => 1,
-        }
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Task {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "per-base" => Ok(Self::PerBase),
-            "per-window" => Ok(Self::PerWindow),
-            _ => Err(format!("`{text}` is not a task: per-base or per-window")),
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contig {
@@ -91,6 +53,8 @@ pub struct Header {
     pub contigs: Vec<Contig>,
     pub tracks: Vec<String>,
     pub targets: Vec<String>,
+    /// Of each target: what it is one of (TF, DNase, histone), or empty.
+    pub groups: Vec<String>,
     pub normalise: String,
     pub missing: String,
     /// What was asked of the preparation, as TOML.
@@ -106,6 +70,11 @@ impl Header {
     pub fn width(&self) -> usize {
         self.length + 2 * self.margin
     }
+
+    /// 1 where a label is 0 or 1, else how many values it has.
+    pub fn classes(&self) -> usize {
+        self.task.classes()
+    }
 }
 
 /// Where a window lies: `start` is 0-based and excludes the margin.
@@ -117,7 +86,8 @@ pub struct Locus {
     pub strand: i8,
 }
 
-/// Sums over a split: labels over all targets, missing bases over all tracks.
+/// Sums over a split: labels over all targets, missing bases over all tracks. Labels that are bases are neither
+/// positive nor negative, and counted by base.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub windows: u64,
@@ -125,6 +95,7 @@ pub struct Counts {
     pub negatives: u64,
     pub masked: u64,
     pub missing_bases: u64,
+    pub bases: [u64; 4],
 }
 
 /// One window; row-major `signal` [tracks, width] and `label` [targets, label_len].

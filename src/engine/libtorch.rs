@@ -6,6 +6,7 @@ use tch::{Cuda, Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 use super::{Engine, add_to, replay::Replays};
 use crate::{
     compute::{Compute, Precision},
+    counts::Counter,
     data::Rows,
     feed::Form,
     flat::FlatTensors,
@@ -161,12 +162,27 @@ impl Engine for Libtorch {
             !compute.replay || !self.model.has_dropout(),
             "--replay: a recorded step would drop the same numbers every time; --replay off"
         );
+        ensure!(
+            !compute.replay || self.model.counter().is_none(),
+            "--replay: a table of counts is read on the host, which no recording can hold; --replay off"
+        );
         self.twin = (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
         self.replays = match (compute.replay, self.device) {
             (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
             _ => None,
         };
         Ok(())
+    }
+
+    fn input_gradient(&self, x: &Tensor, score: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
+        let x = x.detach().to_device(self.device).set_requires_grad(true);
+        // cuDNN's recurrent layers know no backward pass outside training.
+        let cudnn = Cuda::user_enabled_cudnn();
+        Cuda::set_user_enabled_cudnn(false);
+        let total = score(&self.model.forward_t(&x, false)).sum(x.kind());
+        let gradients = Tensor::f_run_backward(&[total], &[&x], false, false);
+        Cuda::set_user_enabled_cudnn(cudnn);
+        Ok(gradients?.remove(0).to_device(Device::Cpu))
     }
 
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {
@@ -184,6 +200,14 @@ impl Engine for Libtorch {
             "the model's output does not fit the labels"
         );
         Ok(Vec::try_from(logits.to_kind(Kind::Float).flatten(0, -1))?)
+    }
+
+    fn counter(&self) -> Option<&Counter> {
+        self.model.counter()
+    }
+
+    fn counter_mut(&mut self) -> Option<&mut Counter> {
+        self.model.counter_mut()
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Resident {
     length: i64,
     margin: i64,
     per_base: bool,
+    /// On the other strand a label is this less what it is here, if it is another.
+    mirror: Option<i64>,
 }
 
 impl Resident {
@@ -74,6 +76,7 @@ impl Resident {
             length: header.length as i64,
             margin: header.margin as i64,
             per_base: windows.io().per_base,
+            mirror: header.task.mirror().map(i64::from),
         }))
     }
 
@@ -96,7 +99,10 @@ impl Resident {
         };
         let label = label.index_select(0, &row);
         let label = match self.per_base {
-            false => label,
+            false => match self.mirror {
+                None => label,
+                Some(top) => (top - &label).where_self(&turned.unsqueeze(2), &label),
+            },
             true => {
                 // Bases that a shift brings in from the margin have no label.
                 let inside = &shown + &shift;

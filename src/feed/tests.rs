@@ -1,7 +1,8 @@
 use std::{sync::atomic::AtomicBool, thread};
 
 use super::*;
-use crate::data::tests::windows;
+use crate::data::tests::{hidden, windows};
+use tfbind_prep::schema::Central;
 
 fn draws() -> Vec<Draw> {
     let draw = |row, shift, reverse_complement| Draw {
@@ -33,6 +34,30 @@ fn rows_on_the_device_are_those_of_the_file() {
     let one = both(&drawn.one(2));
     assert!(one.0.equal(&here.0.narrow(0, 2, 1)) && one.1.equal(&here.1.narrow(0, 2, 1)));
     assert_eq!(Resident::bytes(&windows), 2 * (12 * 5 + 2 * 8));
+}
+
+#[test]
+fn hidden_bases_on_the_device_are_told_on_both_strands() {
+    let folder = tempfile::tempdir().unwrap();
+    for central in [Central::Base, Central::BasePair, Central::Purine] {
+        let windows = hidden(folder.path(), central);
+        let io = windows.io();
+        let resident = Resident::load(&windows, Device::Cpu, &AtomicBool::new(false)).unwrap();
+        let draws: Vec<Draw> = (0..12)
+            .map(|i| Draw {
+                reverse_complement: i % 2 == 1,
+                ..Draw::from(i / 2)
+            })
+            .collect();
+        let drawn = Rows::drawn(draws.clone(), Arc::new(resident.unwrap()));
+        let read = windows.read(&draws).unwrap();
+        let both = |rows: &Rows| (rows.input(io, Device::Cpu), rows.labels(io, Device::Cpu));
+        let (here, there) = (both(&read), both(&drawn));
+        assert!(
+            here.0.equal(&there.0) && here.1.equal(&there.1),
+            "{central:?}"
+        );
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn::ModuleT};
 
 use super::{BatchNorm, layers::Block};
+use crate::counts::Counter;
 
 /// Keras defaults, which the published models used: momentum 0.99 there is 0.01 here.
 pub(crate) const BN_MOMENTUM: f64 = 0.01;
@@ -127,6 +128,23 @@ impl Graph {
         let mut layers = self.layers.iter();
         let found = layers.find(|layer| matches!(layer.op, Op::Block(_)));
         found.map(|layer| layer.name.as_str())
+    }
+
+    /// The table of the first layer that counts.
+    pub fn counter(&self) -> Option<&Counter> {
+        self.layers.iter().find_map(|layer| match &layer.op {
+            Op::Block(block) => block.counter(),
+            _ => None,
+        })
+    }
+
+    pub fn counter_mut(&mut self) -> Option<&mut Counter> {
+        self.layers
+            .iter_mut()
+            .find_map(|layer| match &mut layer.op {
+                Op::Block(block) => block.counter_mut(),
+                _ => None,
+            })
     }
 
     pub(crate) fn layers(&self) -> &[Layer] {
@@ -297,10 +315,7 @@ impl Layer {
             Op::Concat => ("Concatenate", 0, 0),
             Op::Add(_) => ("Add", 0, 0),
             Op::Gate => ("Gate", 0, 0),
-            Op::Block(block) => {
-                let learned = block.parameters().into_iter().map(Tensor::numel);
-                (block.kind(), learned.sum::<usize>() as i64, 0)
-            }
+            Op::Block(block) => (block.kind(), block.num_parameters(), 0),
         }
     }
 }

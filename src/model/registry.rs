@@ -2,15 +2,19 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tch::nn;
 
 use super::{
-    Graph, Io, Options, cnn, deepsea, tal1, transformer, transunet, unet, unet_attention, unet_wide,
+    Graph, Io, Options, cnn, context, deepsea, tal1, transformer, transunet, unet, unet_attention,
+    unet_wide,
 };
-use crate::optim::{Decay, Rule};
+use crate::{
+    counts::Reading,
+    optim::{Decay, Rule},
+};
 
 /// A published model.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Recipe {
     /// Windows of a step on all ranks.
     pub batch: usize,
     pub schedule: Decay,
+    /// What the model counts, once, in place of following gradients.
+    pub counts: Option<Reading>,
 }
 
 /// What serves most models where their papers say nothing else.
@@ -44,6 +50,7 @@ pub const USUAL: Recipe = Recipe {
     lr: 1e-3,
     batch: 16,
     schedule: Decay::Cosine,
+    counts: None,
 };
 
 macro_rules! registry {
@@ -74,6 +81,12 @@ registry! {
     Transformer: transformer::TRANSFORMER,
     Deepsea: deepsea::DEEPSEA,
     Tal1: tal1::TAL1,
+    ContextMlp: context::mlp::CONTEXT_MLP,
+    ContextCnn: context::cnn::CONTEXT_CNN,
+    ContextLstm: context::lstm::CONTEXT_LSTM,
+    ContextFusion: context::fusion::CONTEXT_FUSION,
+    Kmer: context::kmer::KMER,
+    Markov: context::markov::MARKOV,
 }
 
 impl Arch {
@@ -82,7 +95,14 @@ impl Arch {
     }
 
     pub fn build(self, path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-        (self.paper().build)(path, io, options)
+        let paper = self.paper();
+        let reading = options.reading.or(paper.recipe.counts);
+        let graph = (paper.build)(path, io, Options { reading, ..options })?;
+        ensure!(
+            reading.is_none() || graph.counter().is_some(),
+            "--kmer-input: {self} does not take it"
+        );
+        Ok(graph)
     }
 }
 
@@ -122,7 +142,7 @@ impl<'de> Deserialize<'de> for Arch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::masked_loss, flat::FlatTensors, optim::Optimizer};
+    use crate::{counts::Counter, engine::masked_loss, flat::FlatTensors, optim::Optimizer};
     use tch::{Device, Kind, Tensor, nn::ModuleT, nn::VarStore};
 
     #[test]
@@ -130,16 +150,18 @@ mod tests {
         for arch in Arch::ALL {
             let paper = arch.paper();
             let store = VarStore::new(Device::Cpu);
-            arch.build(&store.root(), paper.io, Options::default())
+            let graph = arch
+                .build(&store.root(), paper.io, Options::default())
                 .unwrap();
-            let numel: usize = store.variables().values().map(Tensor::numel).sum();
-            assert_eq!(numel as i64, paper.parameters, "{arch}");
+            let learned = store.variables().values().map(Tensor::numel).sum::<usize>() as i64;
+            let counted = graph.counter().map_or(0, Counter::num_parameters);
+            assert_eq!(learned + counted, paper.parameters, "{arch}");
         }
     }
 
     #[test]
     fn every_parameter_of_every_model_has_a_finite_gradient() {
-        for arch in Arch::ALL {
+        for arch in with_weights() {
             let published = arch.paper().io;
             // A longer window of bases shows a layer nothing new.
             let length = if published.per_base {
@@ -196,9 +218,15 @@ mod tests {
         );
     }
 
+    /// Models that follow gradients.
+    fn with_weights() -> impl Iterator<Item = Arch> {
+        let all = Arch::ALL.iter().copied();
+        all.filter(|arch| arch.paper().recipe.counts.is_none())
+    }
+
     /// The paper's model for the shortest windows it can read, and few targets.
     fn small(arch: Arch) -> (VarStore, Graph, Io) {
-        for length in [32, 48, 64, 96, 128, 192, 256, 384, 512, 1024] {
+        for length in [32, 9, 29, 48, 64, 96, 128, 192, 256, 384, 512, 1024] {
             let io = Io {
                 length,
                 targets: 1,
@@ -218,9 +246,9 @@ mod tests {
 
     #[test]
     fn every_model_learns_sixteen_windows_by_heart() {
-        for arch in Arch::ALL {
+        for arch in with_weights() {
             tch::manual_seed(5);
-            let (store, graph, io) = small(*arch);
+            let (store, graph, io) = small(arch);
             let flat = FlatTensors::new(&store);
             let mut optimizer = Optimizer::new(Rule::Adam, 0.9, &flat.parameters);
             let on = (Kind::Float, Device::Cpu);

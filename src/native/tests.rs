@@ -40,7 +40,7 @@ fn rows(io: Io, batch: usize, seed: u64) -> Rows {
         label: (0..batch * io.targets as usize * length)
             .map(|_| [0, 0, 0, 1, 1, -1][random.below(6) as usize])
             .collect(),
-        resident: None,
+        ..Rows::default()
     }
 }
 

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tfbind_prep::schema::PredictionFile;
 
-use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
+use super::{
+    svg::{BLUE, GREEN, ORANGE, Panel, Svg},
+    targets,
+};
 use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
@@ -16,6 +19,17 @@ use crate::{
 
 /// Neighbouring windows drawn in the genome view cover about so many bases.
 const VIEW: usize = 20_000;
+/// The curves of the first three of these that there are.
+const SCORES: [&str; 8] = [
+    "median_auroc",
+    "median_average_precision",
+    "pr_auc",
+    "auroc",
+    "accuracy",
+    "balanced_accuracy",
+    "majority_accuracy",
+    "dice_coef",
+];
 
 pub fn write(args: ReportArgs) -> Result<()> {
     let plan = read_settings(&args.run.join("plan.toml"))?;
@@ -28,17 +42,25 @@ pub fn write(args: ReportArgs) -> Result<()> {
     let genome = genome(&args, &data)?;
     let metrics = fs::read_to_string(args.run.join("evaluation_metrics.csv")).ok();
     let table = metrics.map(|csv| html_table(&csv)).unwrap_or_default();
+    let targets = targets::section(&args.run)?;
+    let section = |title: &str, svg: &Option<String>| match svg {
+        Some(svg) => format!("<h2>{title}</h2>{svg}"),
+        None => String::new(),
+    };
     let page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{0}</title><body style=\"font-family:sans-serif;max-width:920px;\
-         margin:2em auto\"><h1>{0}</h1>{table}<h2>Training</h2>{curves}<h2>Predictions on {1}</h2>{genome}</body>\n",
+         margin:2em auto\"><h1>{0}</h1>{table}{1}<h2>Training</h2>{curves}{2}</body>\n",
         args.run.display(),
-        args.split
+        section("Targets", &targets),
+        section(&format!("Predictions on {}", args.split), &genome),
     );
-    for (name, text) in [
-        ("curves.svg", &curves),
-        ("genome.svg", &genome),
-        ("report.html", &page),
-    ] {
+    let files = [
+        ("curves.svg", Some(&curves)),
+        ("genome.svg", genome.as_ref()),
+        ("report.html", Some(&page)),
+    ];
+    for (name, text) in files {
+        let Some(text) = text else { continue };
         let path = args.run.join(name);
         write_atomically(&path, text.as_bytes())
             .with_context(|| format!("writing {}", path.display()))?;
@@ -92,7 +114,7 @@ fn curves(run: &Path) -> Result<String> {
         y,
         log: true,
     };
-    svg.frame(&loss, "loss a base (log scale)");
+    svg.frame(&loss, "loss a label (log scale)");
     svg.line(&loss, train.iter().copied(), "#b9cde0", 1.0);
     svg.line(&loss, smooth(&train), BLUE, 1.5);
     svg.line(&loss, valid.iter().copied(), ORANGE, 2.0);
@@ -106,11 +128,10 @@ fn curves(run: &Path) -> Result<String> {
         log: false,
     };
     svg.frame(&scores, "validation scores");
-    for (row, (name, colour)) in [("pr_auc", BLUE), ("auroc", ORANGE), ("dice_coef", GREEN)]
-        .into_iter()
-        .enumerate()
-    {
-        svg.line(&scores, score(name), colour, 2.0);
+    let drawn = SCORES.iter().map(|name| (name, score(name)));
+    let drawn = drawn.filter(|(_, points)| !points.is_empty());
+    for (row, ((name, points), colour)) in drawn.zip([BLUE, ORANGE, GREEN]).enumerate() {
+        svg.line(&scores, points, colour, 2.0);
         svg.text(880.0, 345.0 + 16.0 * row as f64, "end", colour, name);
     }
     svg.x_axis(&scores, "step", ("0", &format!("{}", x.1)));
@@ -129,12 +150,16 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Signal, labels and predictions along the stretch of the split that holds most positives.
-fn genome(args: &ReportArgs, data: &Path) -> Result<String> {
+/// Signal, labels and predictions along the stretch of the split that holds most positives; none where labels are
+/// classes.
+fn genome(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
+    let windows = Windows::open(data, &args.split)?;
+    if windows.io().classes > 1 {
+        return Ok(None);
+    }
     let path = args.run.join(format!("predictions_{}.h5", args.split));
     let predictions = PredictionFile::open(&path)
         .context("drawing needs predictions: run `tfbind-mpi predict` first")?;
-    let windows = Windows::open(data, &args.split)?;
     let (header, loci) = (&windows.header, windows.loci()?);
     let length = header.length;
     let rows: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
@@ -231,7 +256,7 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<String> {
         let ends = (format!("{}", x.0), format!("{}", x.1));
         svg.x_axis(&panel, &contig.name, (&ends.0, &ends.1));
     }
-    Ok(svg.finish())
+    Ok(Some(svg.finish()))
 }
 
 /// Runs of positives as half-open ranges.

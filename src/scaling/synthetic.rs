@@ -23,6 +23,7 @@ pub fn random_header(length: usize) -> Header {
         }],
         tracks: vec!["dnase".into()],
         targets: vec!["ctcf".into()],
+        groups: vec![String::new()],
         normalise: "none".into(),
         missing: "zero".into(),
         recipe: String::new(),

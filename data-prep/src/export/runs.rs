@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bigtools::Value;
 
 use crate::error::Error;
-use crate::schema::{Locus, PredictionFile};
+use crate::schema::{Locus, PredictionFile, Task};
 
 /// What the windows seen so far say about a base.
 #[derive(Clone, Copy, Default)]
@@ -34,6 +34,8 @@ pub struct Runs {
     path: PathBuf,
     file: PredictionFile,
     target: usize,
+    /// Bases of a window that its values are of.
+    length: usize,
     trim: usize,
     /// Rows and loci from the last to the first.
     windows: Vec<(usize, Locus)>,
@@ -54,6 +56,14 @@ impl Runs {
     ) -> Result<Self, Error> {
         let header = file.header();
         let mut windows: Vec<_> = file.loci()?.into_iter().enumerate().collect();
+        let mut length = header.length;
+        if let Task::Central(_) = header.task {
+            let flank = length / 2;
+            length = 1;
+            for (_, locus) in &mut windows {
+                locus.start += flank as i64;
+            }
+        }
         for &(row, locus) in &windows {
             let contig = header.contigs.get(locus.contig as usize);
             // The last window of a contig may reach past its end, but starts inside.
@@ -77,6 +87,7 @@ impl Runs {
             path: path.to_owned(),
             file,
             target,
+            length,
             trim,
             windows,
             contig: 0,
@@ -101,7 +112,7 @@ impl Runs {
         }
 
         let header = self.file.header();
-        let (length, label_len) = (header.length, header.label_len());
+        let (length, label_len) = (self.length, header.label_len());
         let mut values = self.file.read_rows(row..row + 1)?;
         values.drain(..self.target * label_len);
         values.truncate(label_len);

@@ -4,7 +4,10 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::schema::{Contig, Counts, Header, PREDICTIONS, PredictionHeader, WINDOWS};
+use crate::schema::{Contig, Counts, Header, PREDICTIONS, PredictionHeader, Task, WINDOWS};
+
+/// Of more targets than these, those of which a window says nothing are not printed one by one.
+const SHOWN: usize = 8;
 
 pub enum Report {
     Data(Box<DataReport>),
@@ -29,6 +32,8 @@ pub struct WindowReport {
     pub start: i64,
     pub end: i64,
     pub strand: i8,
+    /// Whether the central base is soft-masked.
+    pub repeat: bool,
     pub gc: f64,
     pub tracks: Vec<TrackReport>,
     pub labels: Vec<LabelReport>,
@@ -45,6 +50,9 @@ pub struct TrackReport {
 #[derive(Serialize)]
 pub struct LabelReport {
     pub target: String,
+    /// Where the label is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<char>,
     /// Runs in coordinates of the contig.
     pub positives: Vec<Range<i64>>,
     pub masked: usize,
@@ -77,6 +85,8 @@ impl Report {
                     "contigs": contigs(&header.contigs),
                     "tracks": header.tracks,
                     "targets": header.targets,
+                    "groups": header.groups,
+                    "classes": header.classes(),
                     "normalise": header.normalise,
                     "missing": header.missing,
                     "recipe": header.recipe,
@@ -102,6 +112,22 @@ impl Report {
     }
 }
 
+/// How many targets are of each group, groups as they first come.
+fn groups(groups: &[String]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for group in groups {
+        match counts.iter_mut().find(|(known, _)| known == group) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((group, 1)),
+        }
+    }
+    let text = counts.iter().map(|(group, count)| match group.is_empty() {
+        true => format!("{count} of none"),
+        false => format!("{group} {count}"),
+    });
+    text.collect::<Vec<_>>().join(", ")
+}
+
 fn contigs(contigs: &[Contig]) -> Vec<Value> {
     let one = |contig: &Contig| json!({ "name": contig.name, "size": contig.size });
     contigs.iter().map(one).collect()
@@ -116,6 +142,7 @@ impl SplitReport {
             "negatives": self.counts.negatives,
             "masked": self.counts.masked,
             "missing_bases": self.counts.missing_bases,
+            "bases": self.counts.bases,
             "rows": self.windows,
         })
     }
@@ -134,16 +161,28 @@ impl fmt::Display for Report {
                     ..
                 } = header;
                 let (tracks, targets) = (header.tracks.join(", "), header.targets.join(", "));
-                writeln!(
-                    f,
-                    "windows of {length} bases + {margin} on each side, {task}, {genome}"
-                )?;
-                writeln!(
-                    f,
-                    "tracks: {tracks} ({}, missing {})",
-                    header.normalise, header.missing
-                )?;
-                writeln!(f, "targets: {targets}")?;
+                if let Task::Central(_) = task {
+                    let flank = length / 2;
+                    writeln!(
+                        f,
+                        "windows of {flank} bases on each side of a hidden one, {task}, {genome}"
+                    )?;
+                } else {
+                    writeln!(
+                        f,
+                        "windows of {length} bases + {margin} on each side, {task}, {genome}"
+                    )?;
+                    if !tracks.is_empty() {
+                        let Header {
+                            normalise, missing, ..
+                        } = header;
+                        writeln!(f, "tracks: {tracks} ({normalise}, missing {missing})")?;
+                    }
+                    writeln!(f, "targets: {targets}")?;
+                }
+                if header.groups.iter().any(|group| !group.is_empty()) {
+                    writeln!(f, "groups: {}", groups(&header.groups))?;
+                }
                 write!(f, "recipe {}", header.recipe_hash)?;
                 report
                     .splits
@@ -185,16 +224,17 @@ impl fmt::Display for SplitReport {
             negatives,
             masked,
             missing_bases,
+            bases,
         } = self.counts;
-        write!(
-            f,
-            "{}: {windows} windows, {positives} positives, ",
-            self.name
-        )?;
-        write!(
-            f,
-            "{negatives} negatives, {masked} masked, {missing_bases} missing bases"
-        )?;
+        write!(f, "{}: {windows} windows, ", self.name)?;
+        match bases {
+            [0, 0, 0, 0] => write!(
+                f,
+                "{positives} positives, {negatives} negatives, {masked} masked, \
+                 {missing_bases} missing bases"
+            )?,
+            [a, c, g, t] => write!(f, "{a} A, {c} C, {g} G, {t} T")?,
+        }
         self.windows
             .iter()
             .try_for_each(|window| write!(f, "\n{window}"))
@@ -212,7 +252,15 @@ impl fmt::Display for WindowReport {
             ..
         } = self;
         let strand = if self.strand < 0 { '-' } else { '+' };
-        write!(f, "  {row} {contig}:{start}-{end} {strand} GC {gc:.3}")?;
+        let repeat = if self.repeat {
+            ", centre soft-masked"
+        } else {
+            ""
+        };
+        write!(
+            f,
+            "  {row} {contig}:{start}-{end} {strand} GC {gc:.3}{repeat}"
+        )?;
         for TrackReport {
             track,
             min,
@@ -225,12 +273,21 @@ impl fmt::Display for WindowReport {
                 "\n    {track}: min {min:.3}, mean {mean:.3}, max {max:.3}"
             )?;
         }
-        for LabelReport {
-            target,
-            positives,
-            masked,
-        } in &self.labels
-        {
+        let silent = |label: &&LabelReport| {
+            label.positives.is_empty() && label.masked == 0 && label.base.is_none()
+        };
+        let few = self.labels.len() <= SHOWN;
+        for label in self.labels.iter().filter(|label| few || !silent(label)) {
+            let LabelReport {
+                target,
+                base,
+                positives,
+                masked,
+            } = label;
+            if let Some(base) = base {
+                write!(f, "\n    {target}: {base}")?;
+                continue;
+            }
             let place = |run: &Range<i64>| format!("{contig}:{}-{}", run.start, run.end);
             let runs: Vec<_> = positives.iter().map(place).collect();
             let runs = if runs.is_empty() {
@@ -239,6 +296,10 @@ impl fmt::Display for WindowReport {
                 runs.join(" ")
             };
             write!(f, "\n    {target}: {runs}, {masked} masked")?;
+        }
+        let silent = self.labels.iter().filter(silent).count();
+        if !few && silent > 0 {
+            write!(f, "\n    {silent} targets without positives")?;
         }
         Ok(())
     }

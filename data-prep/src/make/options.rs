@@ -2,12 +2,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
+use super::targets::Target;
 use crate::error::Error;
 use crate::fasta::Genome;
 use crate::named::NamedFile;
 use crate::peaks::Reading;
+use crate::recipe::{self, Recipe};
+use crate::regions::SplitOptions;
 use crate::schema::{Header, Task};
 use crate::signal::{Missing, Normalise};
 
@@ -29,15 +31,23 @@ pub struct MakeOptions {
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(super) signal: Vec<NamedFile>,
     /// Peaks of a target as narrowPeak or BED; a NAME given twice merges its files
-    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    #[arg(long, value_name = "[NAME=]FILE", required_unless_present_any = ["peaks_list", "peaks_dir"])]
     pub(super) peaks: Vec<NamedFile>,
+    /// Table of more such files: name, file (seen from the table's folder) and, if it has one, group (TF, DNase,
+    /// histone), between tabs
+    #[arg(long, value_name = "TSV")]
+    pub(super) peaks_list: Option<PathBuf>,
+    /// Folder of more such files, which name themselves; those of a folder in it have its name as their group
+    #[arg(long, value_name = "DIR")]
+    pub(super) peaks_dir: Option<PathBuf>,
     #[arg(long)]
     #[serde(skip)]
     pub(super) out: PathBuf,
     /// Bases of a window
     #[arg(long, default_value_t = 10_240)]
     pub(super) length: usize,
-    /// Bases between the starts of windows of train and predict [default: the length]; those of valid and test never overlap
+    /// Bases between the starts of windows [default: the length]. No base of valid and test is labelled twice: there
+    /// windows begin a length apart, or, where they have one label, at least a bin
     #[arg(long)]
     stride: Option<usize>,
     /// Bases of context on each side of a window
@@ -49,16 +59,9 @@ pub struct MakeOptions {
     /// mask touches them [default: 200]
     #[arg(long)]
     bin: Option<usize>,
-    /// Contigs or regions contig:start-end to train on; every contig no other split names if not given
-    #[arg(long, value_delimiter = ',')]
-    pub(super) train: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    pub(super) valid: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    pub(super) test: Vec<String>,
-    /// Regions to predict on, neither trained on nor evaluated
-    #[arg(long, value_delimiter = ',')]
-    pub(super) predict: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) splits: SplitOptions,
     /// Label the summit ± N bases instead of the whole interval
     #[arg(long, value_name = "N")]
     pub(super) widen: Option<u64>,
@@ -76,6 +79,9 @@ pub struct MakeOptions {
     /// Keep in train at most K windows without a positive for each with one
     #[arg(long, value_name = "K")]
     pub(super) negatives: Option<u64>,
+    /// Keep only windows with a positive; with GROUP, with one of a target of that group (DeepSEA: TF)
+    #[arg(long, value_name = "GROUP", num_args = 0..=1, default_missing_value = "")]
+    pub(super) only_positive: Option<String>,
     /// Name of the assembly; the FASTA's file name if not given
     #[arg(long)]
     genome: Option<String>,
@@ -149,40 +155,21 @@ impl MakeOptions {
         }
     }
 
-    /// The files of every target, targets in the order in which they were first named.
-    pub(super) fn targets(&self) -> Vec<(String, Vec<PathBuf>)> {
-        let mut targets: Vec<(String, Vec<PathBuf>)> = Vec::new();
-        for NamedFile { name, path } in &self.peaks {
-            match targets.iter_mut().find(|(known, _)| known == name) {
-                Some((_, paths)) => paths.push(path.clone()),
-                None => targets.push((name.clone(), vec![path.clone()])),
-            }
-        }
-        targets
-    }
-
-    pub(super) fn header(&self, genome: &Genome, targets: Vec<String>) -> Header {
-        let recipe = toml::to_string(self).expect("paths, numbers and strings are TOML");
-        let hash = Sha256::digest(&recipe);
-        let file_name = || {
-            self.fasta
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
+    pub(super) fn header(&self, genome: &Genome, targets: &[Target]) -> Header {
+        let Recipe { text, hash } = Recipe::of(self);
         Header {
             task: self.task(),
             length: self.length,
             margin: self.margin,
-            genome: self.genome.clone().unwrap_or_else(file_name),
+            genome: recipe::assembly(self.genome.as_deref(), &self.fasta),
             contigs: genome.contigs.clone(),
             tracks: self.signal.iter().map(|track| track.name.clone()).collect(),
-            targets,
+            targets: targets.iter().map(|target| target.name.clone()).collect(),
+            groups: targets.iter().map(|target| target.group.clone()).collect(),
             normalise: word(self.normalise),
             missing: word(self.missing),
-            recipe_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-            recipe,
+            recipe: text,
+            recipe_hash: hash,
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use half::f16;
 
-use super::reader::Split;
-use super::{Error, N, SOFT_MASKED};
+use super::{Error, N, SOFT_MASKED, Split};
 
 impl Split {
     pub(super) fn check_codes(&self, row: usize, codes: &[u8]) -> Result<(), Error> {

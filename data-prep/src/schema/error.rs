@@ -29,8 +29,8 @@ pub enum Error {
     },
 
     #[error(
-        "{path}: schema version {found}, expected {expected}; \
-         prepare the file again with this version of tfbind-prep"
+        "{path}: schema version {found}, expected 1 to {expected}; \
+         prepare the file again with this version of tfbind-prep, or read it with a newer one"
     )]
     Version {
         path: PathBuf,
@@ -116,6 +116,24 @@ pub enum Error {
         target: String,
         column: usize,
         found: i8,
+    },
+
+    #[error(
+        "{path}: split `{split}`: base code {found} at {at} of its sequence, \
+         expected 0..3 with or without bit 7"
+    )]
+    Sequence {
+        path: PathBuf,
+        split: String,
+        at: usize,
+        found: u8,
+    },
+
+    #[error("{path}: split `{split}`: {problem}; prepare the file again")]
+    Index {
+        path: PathBuf,
+        split: String,
+        problem: String,
     },
 
     #[error("{path}: `{array}` of a window has {found} values, expected {expected}")]

@@ -56,7 +56,7 @@ impl PredictionWriter {
     ) -> Result<Self, Error> {
         let (partial, store) = create_store(path.as_ref())?;
         store.write_text("schema", PREDICTIONS)?;
-        store.write_version()?;
+        store.write_version(header.task)?;
         store.write_text("task", header.task.as_str())?;
         store.write_number(&store.file, "length", header.length as u64)?;
         store.write_number(&store.file, "margin", header.margin as u64)?;

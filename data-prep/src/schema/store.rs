@@ -9,6 +9,7 @@ use hdf5::{Dataset, File, FileBuilder, Group, H5Type};
 
 use super::{Contig, Error, VERSION};
 
+const NEWEST: u64 = VERSION as u64;
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
 /// An open file that knows its path, for errors.
@@ -56,7 +57,7 @@ fn open_any(path: &Path) -> Result<(Store, Option<String>), Error> {
 }
 
 impl Store {
-    /// Opens a file of the given `schema`, of this version.
+    /// Opens a file of the given `schema`, of a version that is known.
     pub fn open(path: &Path, expected: &str) -> Result<Self, Error> {
         let (store, schema) = open_any(path)?;
         let path = || store.path.clone();
@@ -73,7 +74,7 @@ impl Store {
             Some(_) => {}
         }
         match store.number(&store.file, "schema_version")? {
-            found if found == u64::from(VERSION) => Ok(store),
+            1..=NEWEST => Ok(store),
             found => Err(Error::Version {
                 path: path(),
                 found,
@@ -115,6 +116,15 @@ impl Store {
             .attr(name)
             .and_then(|attr| attr.read_scalar::<u64>())
             .map_err(self.bad_attribute(name, "a count"))
+    }
+
+    pub fn four(&self, group: &Group, name: &str) -> Result<[u64; 4], Error> {
+        let values = group.attr(name).and_then(|attr| attr.read_raw::<u64>());
+        let values = values.and_then(|values| {
+            let four = values.try_into();
+            four.map_err(|values: Vec<u64>| format!("{values:?}").into())
+        });
+        values.map_err(self.bad_attribute(name, "four counts"))
     }
 
     /// A string attribute that is one of a few words.
@@ -177,6 +187,13 @@ impl Store {
             });
         }
         Ok(dataset)
+    }
+
+    /// All values of a dataset of one axis.
+    pub fn list<T: H5Type>(&self, name: &str) -> Result<Vec<T>, Error> {
+        let values = self.dataset(name)?.size();
+        let dataset = self.shaped::<T>(name, &[values])?;
+        dataset.read_raw().map_err(self.failed(name))
     }
 
     pub fn strings(&self, name: &str) -> Result<Vec<String>, Error> {

@@ -6,7 +6,7 @@ use hdf5::{Dataset, File, Group};
 
 use super::rows::{growing, write_rows};
 use super::store::Store;
-use super::{Counts, Error, Header, Locus, MASKED, VERSION, WINDOWS, Window};
+use super::{Counts, Error, Header, Locus, MASKED, Task, WINDOWS, Window};
 use crate::partial::PartialFile;
 
 /// Loci are small: so many are collected before they are written.
@@ -32,20 +32,13 @@ impl DataWriter {
         header: &Header,
         masked_labels: bool,
     ) -> Result<Self, Error> {
-        let (partial, store) = create_store(path.as_ref())?;
-        store.write_text("schema", WINDOWS)?;
-        store.write_version()?;
-        store.write_text("task", header.task.as_str())?;
-        store.write_number(&store.file, "length", header.length as u64)?;
-        store.write_number(&store.file, "margin", header.margin as u64)?;
-        store.write_text("genome", &header.genome)?;
-        store.write_text("normalise", &header.normalise)?;
-        store.write_text("missing", &header.missing)?;
-        store.write_text("recipe", &header.recipe)?;
-        store.write_text("recipe_hash", &header.recipe_hash)?;
-        store.write_contigs(&header.contigs)?;
-        store.write_strings("tracks", &header.tracks)?;
-        store.write_strings("targets", &header.targets)?;
+        if let Task::Central(_) = header.task {
+            panic!(
+                "windows of the task {} are written as one sequence",
+                header.task
+            );
+        }
+        let (partial, store) = create_data_file(path.as_ref(), header)?;
         Ok(Self {
             splits: BTreeMap::new(),
             store,
@@ -83,16 +76,7 @@ impl DataWriter {
             split
                 .flush_loci()
                 .map_err(self.store.failed(&format!("{name}/locus")))?;
-            let counts = split.counts;
-            for (what, value) in [
-                ("windows", counts.windows),
-                ("positives", counts.positives),
-                ("negatives", counts.negatives),
-                ("masked", counts.masked),
-                ("missing_bases", counts.missing_bases),
-            ] {
-                self.store.write_number(&split.group, what, value)?;
-            }
+            self.store.write_counts(&split.group, split.counts)?;
         }
         drop(self.splits);
         commit_store(self.store, self.partial)
@@ -241,13 +225,49 @@ fn pack(labels: &[i8], label_len: usize) -> Vec<u8> {
 }
 
 impl Store {
-    pub(super) fn write_version(&self) -> Result<(), Error> {
+    pub(super) fn write_version(&self, task: Task) -> Result<(), Error> {
         let write = || {
             let attr = self.file.new_attr::<u32>().create("schema_version")?;
-            attr.write_scalar(&VERSION)
+            attr.write_scalar(&task.version())
         };
         write().map_err(self.failed("attribute `schema_version`"))
     }
+
+    pub(super) fn write_counts(&self, group: &Group, counts: Counts) -> Result<(), Error> {
+        for (what, value) in [
+            ("windows", counts.windows),
+            ("positives", counts.positives),
+            ("negatives", counts.negatives),
+            ("masked", counts.masked),
+            ("missing_bases", counts.missing_bases),
+        ] {
+            self.write_number(group, what, value)?;
+        }
+        Ok(())
+    }
+}
+
+/// A data file with all that holds for every window.
+pub(super) fn create_data_file(
+    target: &Path,
+    header: &Header,
+) -> Result<(PartialFile, Store), Error> {
+    let (partial, store) = create_store(target)?;
+    store.write_text("schema", WINDOWS)?;
+    store.write_version(header.task)?;
+    store.write_text("task", header.task.as_str())?;
+    store.write_number(&store.file, "length", header.length as u64)?;
+    store.write_number(&store.file, "margin", header.margin as u64)?;
+    store.write_text("genome", &header.genome)?;
+    store.write_text("normalise", &header.normalise)?;
+    store.write_text("missing", &header.missing)?;
+    store.write_text("recipe", &header.recipe)?;
+    store.write_text("recipe_hash", &header.recipe_hash)?;
+    store.write_contigs(&header.contigs)?;
+    store.write_strings("tracks", &header.tracks)?;
+    store.write_strings("targets", &header.targets)?;
+    store.write_strings("groups", &header.groups)?;
+    Ok((partial, store))
 }
 
 pub(super) fn create_store(target: &Path) -> Result<(PartialFile, Store), Error> {

@@ -1,8 +1,14 @@
 //! The program from outside, on small genome files.
 
+mod context;
 mod errors;
 mod export;
 mod make;
+mod motifs;
 mod real;
+mod sequence_files;
+mod sequences;
+mod simdata;
 mod simulate;
 mod support;
+mod targets;

@@ -21,6 +21,7 @@ fn header(tracks: usize) -> Header {
         }],
         tracks: (0..tracks).map(|track| format!("track{track}")).collect(),
         targets: vec!["CTCF".into(), "REB1".into()],
+        groups: vec!["TF".into(), String::new()],
         normalise: "log1p".into(),
         missing: "zero".into(),
         recipe: "length = 20\n".into(),
@@ -193,14 +194,14 @@ fn edit(path: &Path, change: impl FnOnce(&hdf5::File) -> hdf5::Result<()>) {
 fn another_version_asks_for_a_new_preparation() {
     let (_folder, path) = sample();
     edit(&path, |file| {
-        file.attr("schema_version")?.write_scalar(&2u32)
+        file.attr("schema_version")?.write_scalar(&3u32)
     });
     let error = DataFile::open(&path).unwrap_err();
     assert!(matches!(
         error,
         Error::Version {
-            found: 2,
-            expected: 1,
+            found: 3,
+            expected: 2,
             ..
         }
     ));

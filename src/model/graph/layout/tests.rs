@@ -33,7 +33,7 @@ fn rows(batch: usize, length: usize) -> Rows {
         label: (0..3 * batch * length)
             .map(|_| below(3) as i8 - 1)
             .collect(),
-        resident: None,
+        ..Rows::default()
     }
 }
 

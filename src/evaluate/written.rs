@@ -1,0 +1,154 @@
+//! What an evaluation leaves: tables beside the checkpoint, and what is printed.
+
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Tallies;
+use crate::{
+    apply::Applied,
+    checkpoint::{Checkpoint, write_atomically},
+    cli::EvaluateArgs,
+    metrics::{Metrics, Targets, class_name, shown},
+    resume::LAST,
+};
+
+/// The competition's columns, and those where labels are classes.
+const COLUMNS: [&str; 4] = ["loss", "pr_auc", "dice_coef", "binary_io_u"];
+const COLUMNS_OF_CLASSES: [&str; 4] =
+    ["loss", "accuracy", "balanced_accuracy", "majority_accuracy"];
+
+pub fn write(
+    args: &EvaluateArgs,
+    applied: &Applied,
+    tallies: &Tallies,
+    targets: &Targets,
+    baselines: Vec<(String, Metrics)>,
+) -> Result<()> {
+    let Applied {
+        checkpoint,
+        header,
+        data,
+        windows,
+        ..
+    } = applied;
+    let metrics = tallies.metrics();
+    // The time of the whole training, of which the best checkpoint saw a part.
+    let last = Checkpoint::read(&checkpoint.with_file_name(LAST));
+    let trained = last.map_or(header.progress.clone(), |last| last.header.progress);
+    let seconds = trained.training_seconds;
+    let samples_per_s = trained.samples as f64 / seconds;
+    let [csv, of_targets, json] = paths(args, checkpoint);
+    write_atomically(&csv, csv_text(&metrics, seconds).as_bytes())?;
+    write_atomically(&of_targets, targets.csv().as_bytes())?;
+    let confusion = tallies.all.confusion();
+    let mut all = json!({
+        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "windows": windows.num_rows(), "bin": args.bin,
+        "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device,
+        "step": header.progress.step, "ranks": header.ranks, "targets": targets.json(),
+        "baselines": baselines.iter().map(|(name, m)| json!({"name": name, "metrics": m})).collect::<Vec<_>>(),
+    });
+    if let Some(confusion) = &confusion {
+        all["confusion"] = json!(confusion);
+    }
+    write_atomically(&json, format!("{all:#}\n").as_bytes())?;
+
+    println!(
+        "\n{} windows of {} ({})",
+        windows.num_rows(),
+        data.display(),
+        args.apply.split
+    );
+    if !baselines.is_empty() {
+        println!(
+            "{:>24}  {:>9}  {:>17}  {:>9}",
+            "score", "pr_auc", "average_precision", "auroc"
+        );
+        let own = format!("{} (trained)", header.arch.name());
+        for (name, m) in std::iter::once((own, metrics.clone())).chain(baselines) {
+            println!(
+                "{name:>24}  {:>9}  {:>17}  {:>9}",
+                shown(m.value("pr_auc")),
+                shown(m.value("average_precision")),
+                shown(m.value("auroc"))
+            );
+        }
+    }
+    if let Some(confusion) = confusion {
+        print!("{}", confusion_table(&confusion));
+    }
+    if windows.header.targets.len() > 1 {
+        print!("{}", targets.table());
+    }
+    for (name, value) in metrics.named() {
+        println!("{name} {}", shown(*value));
+    }
+    for (name, value) in [
+        ("training_time", format!("{seconds:.1}")),
+        ("samples_per_s", format!("{samples_per_s:.1}")),
+        ("ranks", header.ranks.to_string()),
+        ("device", header.device.clone()),
+        ("table", csv.display().to_string()),
+        ("targets", of_targets.display().to_string()),
+    ] {
+        println!("{name} {value}");
+    }
+    Ok(())
+}
+
+/// The table of the pooled data, that of its targets, and everything.
+fn paths(args: &EvaluateArgs, checkpoint: &Path) -> [PathBuf; 3] {
+    let folder = args.out.as_deref().or(checkpoint.parent());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut of = String::new();
+    if args.apply.split != "test" {
+        of += &format!("_{}", args.apply.split);
+    }
+    if let Some(size) = args.bin {
+        of += &format!("_bin{size}");
+    }
+    let path = |name: &str, ending: &str| folder.join(format!("{name}{of}.{ending}"));
+    [
+        path("evaluation_metrics", "csv"),
+        path("evaluation_targets", "csv"),
+        path("evaluation_metrics", "json"),
+    ]
+}
+
+fn csv_text(metrics: &Metrics, seconds: f64) -> String {
+    let columns = match metrics.labels.len() {
+        2 => COLUMNS,
+        _ => COLUMNS_OF_CLASSES,
+    };
+    let values = columns.map(|name| shown(metrics.value(name)));
+    format!(
+        "{},training_time\n{},{seconds:.2}\n",
+        columns.join(","),
+        values.join(",")
+    )
+}
+
+/// Calls in columns, labels in rows, and the share of each label that is called right.
+fn confusion_table(confusion: &[Vec<u64>]) -> String {
+    let classes = confusion.len();
+    let name = |class| class_name(class, classes);
+    let mut out = format!("{:>16}", "label \\ called");
+    for class in 0..classes {
+        let _ = write!(out, "  {:>9}", name(class));
+    }
+    out += "     recall\n";
+    for (class, calls) in confusion.iter().enumerate() {
+        let _ = write!(out, "{:>16}", name(class));
+        for count in calls {
+            let _ = write!(out, "  {count:>9}");
+        }
+        let all: u64 = calls.iter().sum();
+        let recall = (all > 0).then(|| calls[class] as f64 / all as f64);
+        let _ = writeln!(out, "  {:>9}", shown(recall));
+    }
+    out
+}

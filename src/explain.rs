@@ -1,0 +1,99 @@
+//! What a model's output rests on. Works for every model that libtorch computes: relevance by gradients, base by base,
+//! which `tfbind-prep export` turns into a bigWig; and what is lost when the flanks of a window are destroyed.
+
+mod flanks;
+mod profile;
+mod relevance;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw, engine::EngineChoice};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Gradient times input: what a small change of each base and signal would do
+    GradientInput,
+    /// The same, averaged on the way from a window of N without signal: adds up to what the window gains over that
+    /// (Sundararajan et al. 2017, arXiv:1703.01365)
+    IntegratedGradients,
+    /// The metrics when the bases beyond --keep are shuffled
+    FlankShuffle,
+    /// The same when they are drawn anew, each base as likely
+    FlankRandom,
+}
+
+impl Method {
+    fn name(self) -> String {
+        let shown = self.to_possible_value().expect("no variant is hidden");
+        shown.get_name().to_string()
+    }
+}
+
+/// What every method begins with.
+struct Task {
+    applied: Applied,
+    draws: Vec<Draw>,
+    /// Number of the target explained.
+    target: usize,
+    batch: usize,
+    /// Files begin with this.
+    stem: PathBuf,
+}
+
+pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
+    ensure!(args.steps > 0, "--steps must be at least 1");
+    let by_gradient = matches!(
+        args.method,
+        Method::GradientInput | Method::IntegratedGradients
+    );
+    if by_gradient && args.apply.engine == EngineChoice::Auto {
+        args.apply.engine = EngineChoice::Libtorch;
+    }
+    let applied = Applied::open(comm, &args.apply)?;
+    let (rows, targets) = (applied.windows.num_rows(), &applied.windows.header.targets);
+    let wanted = args.windows.unwrap_or(rows);
+    ensure!(
+        (1..=rows).contains(&wanted),
+        "--windows {wanted}: the split holds {rows}"
+    );
+    let target = match (&args.target, targets.as_slice()) {
+        (None, [_]) => 0,
+        (None, several) => bail!("--target: which of {}", several.join(", ")),
+        (Some(name), all) => {
+            let found = all.iter().position(|target| target == name);
+            found.with_context(|| format!("--target {name}: the data has {}", all.join(", ")))?
+        }
+    };
+    let draws = (0..wanted).map(|i| Draw::from((i * rows / wanted) as u32));
+    let beside = applied.checkpoint.parent().map(PathBuf::from);
+    let folder = args.out.clone().or(beside).unwrap_or_default();
+    if comm.rank() == 0 {
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    }
+    let stem = folder.join(format!("{}_{}", args.method.name(), args.apply.split));
+    let task = Task {
+        draws: draws.collect(),
+        target,
+        batch: args.apply.eval_batch,
+        stem,
+        applied,
+    };
+    match args.method {
+        Method::GradientInput => relevance::write(comm, task, None),
+        Method::IntegratedGradients => relevance::write(comm, task, Some(args.steps)),
+        Method::FlankShuffle | Method::FlankRandom => {
+            flanks::write(comm, task, args.method, &args.keep, args.seed)
+        }
+    }
+}
+
+impl Task {
+    fn path(&self, ending: &str) -> PathBuf {
+        let mut path = self.stem.clone().into_os_string();
+        path.push(ending);
+        path.into()
+    }
+}
