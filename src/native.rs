@@ -1,5 +1,5 @@
-//! The CPU engine for stacks of convolution, ReLU, batch norm, dropout, pooling, concatenation and gates: forward and backward written
-//! out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
+//! The CPU engine for stacks of convolution, ReLU, batch norm, dropout, pooling, concatenation, sums and gates: forward
+//! and backward written out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
 //!
 //! A channel is two rows, its even and its odd places (`phases`), which saves a fifth of a convolution's products. Stages of
 //! a step: convolution with bias and ReLU, at once the moments of each block it wrote; the norm is applied by whoever reads

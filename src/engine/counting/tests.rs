@@ -26,6 +26,7 @@ const OPTIONS: Options = Options {
     mirror: Some(3),
     up_activation: None,
     batch_norm: crate::model::BatchNorm::Rank,
+    batch_norm_typed: false,
     first_width: None,
     no_dropout: false,
 };
