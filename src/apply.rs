@@ -71,6 +71,8 @@ impl Applied {
             reading: header.plan.reading(header.arch)?,
             mirror: windows.header.task.mirror(),
             width: header.plan.width,
+            // Only training drops; an engine that cannot need not.
+            no_dropout: true,
             ..Options::default()
         };
         let net = Build {

@@ -13,7 +13,11 @@ mod registry;
 mod sync;
 mod tal1;
 mod toys;
+mod transformer;
+mod transunet;
 mod unet;
+mod unet_attention;
+mod unet_wide;
 
 #[cfg(test)]
 pub(crate) use graph::Builder;
@@ -61,6 +65,17 @@ impl Io {
         Ok(())
     }
 
+    /// The length must be a multiple of the bases that the model's coarsest place spans.
+    fn check_length(&self, name: &str, stride: i64) -> Result<()> {
+        let near = (self.length / stride).max(1) * stride;
+        ensure!(
+            self.length > 0 && self.length % stride == 0,
+            "{name} reads windows whose length is a multiple of {stride}, found {}: tfbind-prep make --length {near}",
+            self.length
+        );
+        Ok(())
+    }
+
     fn check_per_window(&self, name: &str) -> Result<()> {
         ensure!(
             !self.per_base,
@@ -92,6 +107,8 @@ pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
     pub batch_norm: BatchNorm,
+    /// Whether it was asked for: an error where a model has none.
+    pub batch_norm_typed: bool,
     /// Channels of the U-Net's first block, which the others follow; the paper's 15 unless growth is measured.
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
@@ -113,9 +130,13 @@ impl Options {
     /// Errors where an option is typed that only the U-Net has.
     fn check_none_of_unet(&self, name: &str) -> Result<()> {
         self.check_no_up_activation(name)?;
+        self.check_no_batch_norm(name)
+    }
+
+    fn check_no_batch_norm(&self, name: &str) -> Result<()> {
         ensure!(
-            matches!(self.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
-            "--batch-norm: {name} has no batch norm"
+            !self.batch_norm_typed,
+            "--batch-norm: {name} has no batch norm; leave it out"
         );
         Ok(())
     }

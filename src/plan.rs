@@ -389,6 +389,7 @@ impl Plan {
                 reading,
                 width: s.width,
                 l1: penalties.l1,
+                batch_norm_typed: s.batch_norm.is_some(),
                 ..Options::default()
             },
             batch,
@@ -411,7 +412,6 @@ impl Plan {
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(arch),
-                batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: libtorch is linked once.
 
+mod bases;
 mod common;
 mod demo;
 mod doctor;

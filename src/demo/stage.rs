@@ -129,8 +129,8 @@ impl Trained<'_> {
             seed: 0,
             prior: None,
         };
-        let net = build.net()?;
-        checkpoint.restore(&net.flat, None)?;
+        let mut net = build.net()?;
+        checkpoint.restore(&mut net, None)?;
         Ok((net, Arc::new(windows)))
     }
 

@@ -95,6 +95,10 @@ pub(crate) enum Op {
     /// This share of the numbers becomes zero while training, and the others grow to make up for it.
     Dropout(f64),
     Concat,
+    /// The sum of two of the same shape.
+    Add(Activation),
+    /// The first input, times the sigmoid of the second's one channel.
+    Gate,
     Block(Box<dyn Block>),
 }
 
@@ -274,6 +278,9 @@ impl Graph {
                 Op::MaxPool(n) => input(0).max_pool1d(*n, *n, 0, 1, false),
                 Op::Dropout(share) => input(0).dropout(*share, train),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
+                Op::Add(activation) => activation.apply(input(0) + input(1)),
+                // Of padded channels the first is the one.
+                Op::Gate => input(0) * input(1).narrow(1, 0, 1).sigmoid(),
                 Op::Block(block) => {
                     let inputs: Vec<&Tensor> = (0..layer.inputs.len()).map(input).collect();
                     block.forward(&inputs, train)
@@ -390,6 +397,8 @@ impl Layer {
             Op::MaxPool(_) => ("MaxPooling1D", 0, 0),
             Op::Dropout(_) => ("Dropout", 0, 0),
             Op::Concat => ("Concatenate", 0, 0),
+            Op::Add(_) => ("Add", 0, 0),
+            Op::Gate => ("Gate", 0, 0),
             Op::Block(block) => (block.kind(), block.num_parameters(), 0),
         }
     }

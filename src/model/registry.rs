@@ -7,7 +7,10 @@ use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tch::nn;
 
-use super::{Graph, Io, Options, basset, cnn, context, danq, deepsea, tal1, toys, unet};
+use super::{
+    Graph, Io, Options, basset, cnn, context, danq, deepsea, tal1, toys, transformer, transunet,
+    unet, unet_attention, unet_wide,
+};
 use crate::{
     counts::Reading,
     loss::Loss,
@@ -87,6 +90,10 @@ macro_rules! registry {
 registry! {
     Unet: unet::UNET,
     Cnn: cnn::CNN,
+    UnetWide: unet_wide::UNET_WIDE,
+    UnetAttention: unet_attention::UNET_ATTENTION,
+    Transunet: transunet::TRANSUNET,
+    Transformer: transformer::TRANSFORMER,
     Deepsea: deepsea::DEEPSEA,
     Danq: danq::DANQ,
     DanqJaspar: danq::DANQ_JASPAR,
@@ -200,7 +207,16 @@ mod tests {
             let (mut store, graph, io) = match arch.paper().parameters {
                 1_000_000.. => small(arch),
                 _ => {
-                    let (store, io) = (VarStore::new(Device::Cpu), arch.paper().io);
+                    let (store, published) = (VarStore::new(Device::Cpu), arch.paper().io);
+                    // A longer window of bases shows a layer nothing new.
+                    let length = match published.per_base {
+                        true => 1024,
+                        false => published.length,
+                    };
+                    let io = Io {
+                        length,
+                        ..published
+                    };
                     let graph = arch.build(&store.root(), io, Options::default()).unwrap();
                     (store, graph, io)
                 }
@@ -258,6 +274,8 @@ mod tests {
     fn small(arch: Arch) -> (VarStore, Graph, Io) {
         let paper = arch.paper();
         let lengths = match paper.parameters {
+            // Room for sixteen windows in a dense layer of a number a place.
+            ..200 => vec![100],
             ..10_000 => vec![paper.io.length],
             _ => vec![32, 9, 29, 48, 64, 96, 128, 192, 256, 384, 512, 1024],
         };
