@@ -29,6 +29,8 @@ const OPTIONS: Options = Options {
     batch_norm_typed: false,
     first_width: None,
     no_dropout: false,
+    width: None,
+    l1: 0.0,
 };
 
 fn build(arch: Arch) -> Build {
