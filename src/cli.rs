@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    demo::Demo,
     device::DeviceChoice,
     engine::EngineChoice,
     evaluate::{BinLabel, BinScore},
@@ -48,6 +49,8 @@ pub enum Command {
     Bench(Bench),
     /// List the models, or print one as a table of layers
     Models(ModelsArgs),
+    /// Train small models of a class on generated data, published figures beside ours; without a name, list them
+    Demo(DemoArgs),
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +70,9 @@ pub struct TrainArgs {
     /// Write what every rank did when, for Perfetto or chrome://tracing
     #[arg(long)]
     pub trace: Option<PathBuf>,
+    /// Log to the run folder and print only errors and, on a terminal, the progress bar
+    #[arg(long)]
+    pub quiet: bool,
     /// The same as --batch-norm sync
     #[arg(long, conflicts_with = "batch_norm")]
     pub sync_bn: bool,
@@ -302,6 +308,20 @@ pub struct ScalingArgs {
     /// Settings of train, such as -- --arch cnn --device cuda
     #[arg(last = true)]
     pub train: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    pub demo: Option<Demo>,
+    /// Folder for data, runs, table and pictures [default: runs/demos/NAME]
+    #[arg(long, requires = "demo")]
+    pub out: Option<PathBuf>,
+    /// Passes over the data [default: as many as published]
+    #[arg(long, requires = "demo")]
+    pub epochs: Option<u64>,
+    /// Runs, with the seeds 1, 2, ... [default: as many as take less than a minute]
+    #[arg(long, requires = "demo")]
+    pub seeds: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -1,5 +1,6 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
+mod kept;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,6 +16,7 @@ use crate::{
     model::Io,
     sampler::SplitMix,
 };
+use kept::Kept;
 
 /// What one row of a batch is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +79,7 @@ pub struct Windows {
     pub header: Header,
     pub counts: Counts,
     split: Split,
+    kept: Kept,
 }
 
 impl Windows {
@@ -96,11 +99,14 @@ impl Windows {
             path.display(),
             split.len()
         );
-        Ok(Self {
+        let mut windows = Self {
             header: file.header().clone(),
             counts: split.counts(),
             split,
-        })
+            kept: Kept::default(),
+        };
+        windows.kept = Kept::of(&windows);
+        Ok(windows)
     }
 
     pub fn num_rows(&self) -> usize {
@@ -139,8 +145,9 @@ impl Windows {
         let (mut seq, mut signal, mut label) = (Vec::new(), Vec::new(), Vec::new());
         for draw in draws {
             for row in draw.row..=draw.row + u32::from(draw.between) {
-                self.split
-                    .read_into(row as usize, &mut seq, &mut signal, &mut label)?;
+                let (row, split) = (row as usize, &self.split);
+                self.kept
+                    .read_into(split, row, &mut seq, &mut signal, &mut label)?;
             }
             self.cut(*draw, &seq, &signal, &label, &mut rows);
             seq.clear();

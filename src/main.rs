@@ -7,7 +7,7 @@ use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
-    doctor, evaluate, explain, import,
+    demo, doctor, evaluate, explain, import,
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options, thousands},
@@ -44,6 +44,10 @@ fn main() -> ExitCode {
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
             Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+            Err(err) => Err(err),
+        },
+        Command::Demo(args) => match stop::listen() {
+            Ok(()) => return on_all_ranks(stall, |comm| demo::run(comm, &args)),
             Err(err) => Err(err),
         },
         Command::Verify(args) => return on_all_ranks(stall, |comm| verify::verify(comm, *args)),

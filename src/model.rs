@@ -12,6 +12,7 @@ mod layers;
 mod registry;
 mod sync;
 mod tal1;
+mod toys;
 mod transformer;
 mod transunet;
 mod unet;
@@ -29,7 +30,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::counts::Reading;
+use crate::{counts::Reading, loss::Loss};
 
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,8 @@ pub struct Options {
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
     pub no_dropout: bool,
+    /// What training minimises.
+    pub loss: Loss,
     /// What is counted of a window: by a model that counts, or as a further input of the last layer.
     pub reading: Option<Reading>,
     /// On the other strand a label is this less what it is here; none where it is the same.

@@ -13,6 +13,7 @@ use crate::{
     compute::{Feed, LayoutChoice, Precision, Replay},
     device::DeviceChoice,
     engine::EngineChoice,
+    loss::Loss,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
     optim::{Decay, Penalties, Rule, Scaling, Schedule},
@@ -125,6 +126,8 @@ settings! {
     epochs: u64,
     /// Stop at this step, with a checkpoint to resume from
     stop_at: u64,
+    /// What training minimises [default: the model's, cross-entropy for most]
+    loss: Loss,
     /// Optimizer [default: the model's, adam for most]
     optimizer: Rule,
     /// Learning rate of a run on one rank [default: the model's, 0.001 for most]
@@ -309,6 +312,7 @@ impl Plan {
             decay_rate: s.decay_rate.unwrap_or(recipe.decay_rate),
         };
         schedule.check()?;
+        let loss = s.loss.unwrap_or(recipe.loss);
         let optimizer = s.optimizer.unwrap_or(recipe.optimizer);
         ensure!(
             s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
@@ -381,6 +385,7 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                loss,
                 reading,
                 width: s.width,
                 l1: penalties.l1,
@@ -411,6 +416,7 @@ impl Plan {
                 global_batch: held,
                 accumulate: Some(accumulate),
                 epochs: Some(epochs),
+                loss: Some(loss),
                 optimizer: Some(optimizer),
                 lr: Some(s.lr.unwrap_or(recipe.lr)),
                 lr_scaling: held.is_none().then_some(scaling),
@@ -491,6 +497,7 @@ impl Plan {
             ),
             ("model", model),
             ("batch", batch),
+            ("loss", word(self.options.loss)),
             match counts {
                 Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
                 None => ("optimizer", optimizer),

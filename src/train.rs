@@ -47,7 +47,11 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     }
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
     check_labels(comm, &plan, &windows, &valid)?;
-    let device = device::set_up(plan.device, plan.settings.threads, comm)?;
+    let set_up = match args.quiet {
+        true => device::set_up_quietly,
+        false => device::set_up,
+    };
+    let device = set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
@@ -100,7 +104,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         .seeded(comm, plan.seed);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;
+    let mut log = Log::open(comm, &args, &plan, &how, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
     let filling = match compute.resident {

@@ -8,6 +8,7 @@ mod flank;
 mod linear;
 mod mixture;
 mod recurrent;
+mod tracks;
 
 pub(super) use encoder::Encoder;
 pub(super) use recurrent::Cell;

@@ -245,6 +245,25 @@ impl Svg {
         );
     }
 
+    /// An outline in a box of 100 x 100, stretched between two points of a panel.
+    pub fn shape(
+        &mut self,
+        panel: &Panel,
+        low: (f64, f64),
+        high: (f64, f64),
+        outline: &str,
+        colour: &str,
+    ) {
+        let ((left, bottom), (right, top)) =
+            (panel.place(self.right, low), panel.place(self.right, high));
+        let (across, down) = ((right - left) / 100.0, (bottom - top) / 100.0);
+        let _ = writeln!(
+            self.body,
+            "<path transform=\"translate({left:.2} {top:.2}) scale({across:.4} {down:.4})\" d=\"{outline}\" \
+             fill=\"{colour}\" fill-rule=\"evenodd\"/>"
+        );
+    }
+
     /// A box over the full height of the panel.
     pub fn span(&mut self, panel: &Panel, from: f64, to: f64, colour: &str) {
         let at = |x| panel.place(self.right, (x, 0.0)).0;

@@ -31,6 +31,7 @@ const OPTIONS: Options = Options {
     no_dropout: false,
     width: None,
     l1: 0.0,
+    loss: crate::loss::Loss::CrossEntropy,
 };
 
 fn build(arch: Arch) -> Build {

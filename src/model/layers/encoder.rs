@@ -124,6 +124,7 @@ mod tests {
     use crate::{
         engine::masked_loss,
         flat::FlatTensors,
+        loss::Loss,
         model::{Graph, Io, Options},
         optim::{Optimizer, Rule},
         sampler::SplitMix,
@@ -197,7 +198,12 @@ mod tests {
         let mut optimizer = Optimizer::new(Rule::Adam, 0.9, &flat.parameters);
         let mut loss = |graph: &Graph, length: i64, train: bool| {
             let (x, labels) = windows(&mut random, length);
-            let (loss, valid) = masked_loss(&graph.forward_t(&x, train), &labels, io(length));
+            let (loss, valid) = masked_loss(
+                Loss::CrossEntropy,
+                &graph.forward_t(&x, train),
+                &labels,
+                io(length),
+            );
             loss / valid
         };
         for step in 1..=250 {
