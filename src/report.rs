@@ -241,6 +241,17 @@ impl<'a> Log<'a> {
     }
 }
 
+/// The lines of a run's metrics.jsonl.
+pub fn logged(run: &Path) -> Result<Vec<Value>> {
+    let path = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    // A killed run may leave half a line at the end.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(serde_json::from_str);
+    let lines = lines.collect::<Result<_, _>>();
+    lines.with_context(|| format!("{}: not JSON lines", path.display()))
+}
+
 /// Where this run ends unless patience ends it before.
 fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
     let epoch = rows.div_ceil(plan.global_batch) as u64;

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tfbind_prep::schema::PredictionFile;
 
-use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
+use super::{
+    logged,
+    svg::{BLUE, GREEN, ORANGE, Panel, Svg},
+};
 use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
@@ -48,15 +51,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
 }
 
 fn curves(run: &Path) -> Result<String> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    // A killed run may leave half a line at the end.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines: Vec<Value> = whole
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{}: not JSON lines", path.display()))?;
+    let lines = logged(run)?;
     let of = |event: &'static str| lines.iter().filter(move |line| line["event"] == event);
     let point = |line: &Value, value: &Value| Some((line["step"].as_f64()?, value.as_f64()?));
     let train: Vec<_> = of("step")
@@ -70,7 +65,7 @@ fn curves(run: &Path) -> Result<String> {
             .filter_map(|line| point(line, &line["valid"][name]))
             .collect()
     };
-    ensure!(!train.is_empty(), "{}: no step is logged", path.display());
+    ensure!(!train.is_empty(), "{}: no step is logged", run.display());
 
     let x = (0.0, train.last().expect("not empty").0);
     let losses = || {
