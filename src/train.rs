@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     checkpoint::{self, Checkpoint, Header, Progress},
@@ -18,7 +18,7 @@ use crate::{
     loader::Loader,
     metrics::Metrics,
     model::BatchNorm,
-    nonfinite::{self, NonFinite},
+    nonfinite::{self, Diverged, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
     report::{Log, StepLine},
@@ -29,16 +29,31 @@ use crate::{
     timeline::{Phase, Timeline},
 };
 
-pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
+/// How a run ended that met no error.
+pub struct Trained {
+    pub progress: Progress,
+    /// By a signal: it can go on.
+    pub stopped: bool,
+}
+
+impl Trained {
+    pub fn code(&self) -> ExitCode {
+        match self.stopped {
+            true => ExitCode::from(RESUMABLE),
+            false => ExitCode::SUCCESS,
+        }
+    }
+}
+
+pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     let last = args.run.join(LAST);
     let settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(data, "train")?);
     let valid = Arc::new(Windows::open(data, "valid")?);
-    let (rows, margin) = (windows.num_rows(), windows.header.margin);
-    let plan = Plan::new(settings, comm.size(), rows, margin)?;
-    check_labels(&plan, &windows, &valid)?;
+    let rows = windows.num_rows();
+    let plan = plan_on(settings, comm.size(), &windows, &valid)?;
     let device = device::set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
@@ -166,15 +181,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     let ends = skips_in_a_row > nonfinite::SKIPS_IN_A_ROW;
                     if plan.non_finite == NonFinite::Stop || ends {
                         save(&mut trainer, &mut header, &progress)?;
-                        bail!(
-                            "step {step}: not finite: {what}; saved as before the step: --resume with a lower --lr, with \
-                             --clip-norm{}",
-                            if ends {
-                                ""
-                            } else {
-                                " or with --non-finite skip"
-                            }
-                        );
+                        let diverged = Diverged {
+                            progress,
+                            why: format!("step {step}: not finite: {what}"),
+                            may_skip: !ends,
+                        };
+                        return Err(diverged.into());
                     }
                     progress.skipped += 1;
                     log.say(&format!("step {step} left out: {what}"));
@@ -266,9 +278,24 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     trainer.finish()?;
     if stopping {
         log.say(&format!("stopped by {}: --resume goes on", stop::name()));
-        return Ok(ExitCode::from(RESUMABLE));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Trained {
+        progress,
+        stopped: stopping,
+    })
+}
+
+/// The plan of a run with these windows, or why it would be refused.
+pub fn plan_on(
+    settings: Settings,
+    ranks: usize,
+    windows: &Windows,
+    valid: &Windows,
+) -> Result<Plan> {
+    let (rows, margin) = (windows.num_rows(), windows.header.margin);
+    let plan = Plan::new(settings, ranks, rows, margin)?;
+    check_labels(&plan, windows, valid)?;
+    Ok(plan)
 }
 
 /// Metrics of the validation windows and the value that chooses the best checkpoint; none if a rank was asked to stop.

@@ -14,4 +14,5 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod sweep;
 mod verify;
