@@ -16,6 +16,7 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod sweep;
 mod targets;
 mod verify;
 mod windows;
