@@ -15,14 +15,14 @@ use tfbind_mpi::{
     timeline::Timeline,
 };
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
 /// hashing.py's number in [0, 1) for element `i` of stream `t`.
-fn uniform(t: u32, i: u32) -> f64 {
+pub fn uniform(t: u32, i: u32) -> f64 {
     let mut x = t
         .wrapping_mul(0x9E37_79B1)
         .wrapping_add(i.wrapping_mul(0x85EB_CA77))

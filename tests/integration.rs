@@ -1,6 +1,7 @@
 //! One binary for all integration tests: libtorch is linked once.
 
 mod common;
+mod context;
 mod doctor;
 mod failure;
 mod forms;
