@@ -2,6 +2,7 @@
 
 mod bases;
 mod common;
+mod context;
 mod demo;
 mod doctor;
 mod failure;
