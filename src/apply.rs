@@ -15,9 +15,11 @@ use crate::{
     device,
     engine::{Build, Net},
     model::Options,
-    resume::{BEST, LAST},
-    step::broadcast,
+    resume::{LAST, checkpoint_of},
+    step::{broadcast, share_counts_of_rank_0},
 };
+
+const TRAIN: &str = "train";
 
 /// A trained model beside the windows it is applied to.
 pub struct Applied {
@@ -34,18 +36,12 @@ impl Applied {
     pub fn open(comm: &dyn Comm, args: &ApplyArgs) -> Result<Self> {
         ensure!(args.eval_batch > 0, "--eval-batch must be at least 1");
         let device = device::set_up(args.device, args.threads, comm)?;
-        let mut checkpoint = args.run.clone();
-        if args.run.is_dir() {
-            checkpoint.push(BEST);
-            if !checkpoint.exists() && args.run.join(LAST).exists() {
-                checkpoint.set_file_name(LAST);
-                if comm.rank() == 0 {
-                    println!(
-                        "{} was never evaluated while training: using {LAST}",
-                        args.run.display()
-                    );
-                }
-            }
+        let checkpoint = checkpoint_of(&args.run);
+        if args.run.is_dir() && checkpoint.ends_with(LAST) && comm.rank() == 0 {
+            println!(
+                "{} was never evaluated while training: using {LAST}",
+                args.run.display()
+            );
         }
         let mut read = None;
         let text = share_text(comm, || {
@@ -72,7 +68,11 @@ impl Applied {
         }
         let options = Options {
             up_activation: header.up_activation,
+            reading: header.plan.reading(header.arch)?,
+            mirror: windows.header.task.mirror(),
             width: header.plan.width,
+            // Only training drops; an engine that cannot need not.
+            no_dropout: true,
             ..Options::default()
         };
         let net = Build {
@@ -85,12 +85,21 @@ impl Applied {
             seed: 0,
             prior: None,
         };
-        let net = net.net()?;
+        let mut net = net.net()?;
         if let Some(read) = read {
-            read.restore(&net.flat, None)?;
+            read.restore(&mut net, None)?;
         }
         broadcast(comm, &net.flat.parameters);
         broadcast(comm, &net.flat.buffers);
+        share_counts_of_rank_0(comm, &mut net);
+        if args.split == TRAIN && header.data_recipe == windows.header.recipe_hash {
+            ensure!(
+                header.arch.paper().recipe.counts.is_none() || header.progress.epoch > 0,
+                "{}: a part of the training windows is counted, and which is not known: train --resume first",
+                checkpoint.display()
+            );
+            net.engine.leave_one_out();
+        }
         let net = match args.both_strands {
             true => {
                 ensure!(

@@ -245,3 +245,28 @@ impl Scores {
         best
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_the_scores_of_its_window() {
+        let io = |targets, per_base| Io {
+            channels: 4,
+            length: 3,
+            targets,
+            per_base,
+            classes: 1,
+        };
+        // Two windows of three bases.
+        let scores = vec![1.0, 5.0, 2.0, 0.0, -1.0, 4.0];
+        let of = |targets, per_base| of_every_target(scores.clone(), io(targets, per_base));
+        assert_eq!(of(1, true), scores);
+        assert_eq!(
+            of(2, true),
+            [1.0, 5.0, 2.0, 1.0, 5.0, 2.0, 0.0, -1.0, 4.0, 0.0, -1.0, 4.0]
+        );
+        assert_eq!(of(2, false), [5.0, 5.0, 4.0, 4.0]);
+    }
+}

@@ -3,13 +3,14 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use tfbind_prep::partial::PartialFile;
 
 use crate::{
-    flat::FlatTensors,
+    counts::{Counter, Seen},
+    engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
     plan::Settings,
@@ -74,7 +75,8 @@ pub struct Header {
 
 impl Header {
     /// What has to be the same for a run to go on.
-    pub fn identity(&self) -> [(&'static str, String); 7] {
+    pub fn identity(&self) -> [(&'static str, String); 8] {
+        let counts = (self.plan.kmer, self.plan.markov_order);
         [
             ("arch", format!("{:?}", self.arch)),
             ("up_activation", format!("{:?}", self.up_activation)),
@@ -83,44 +85,41 @@ impl Header {
             ("tracks", self.tracks.join(",")),
             ("targets", self.targets.join(",")),
             ("data recipe", self.data_recipe.clone()),
+            ("--kmer and --markov-order", format!("{counts:?}")),
         ]
     }
 }
 
+/// Names of the table of what was counted: keys in ascending order, and how often each was seen.
+const COUNTED: [&str; 2] = ["counts.keys", "counts.times"];
+
 /// Without an optimizer there is nothing to go on with.
-pub fn save(
-    path: &Path,
-    header: &Header,
-    flat: &FlatTensors,
-    optimizer: Option<&Optimizer>,
-) -> Result<()> {
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+pub fn save(path: &Path, header: &Header, net: &Net, optimizer: Option<&Optimizer>) -> Result<()> {
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let moments = optimizer.into_iter().flat_map(|optimizer| {
         let named = [("first", &optimizer.first), ("second", &optimizer.second)];
         named.map(|(name, of)| (format!("{OPTIMIZER}{name}"), of.shallow_clone()))
     });
-    let named = flat
-        .named()
-        .map(|(slot, tensor)| (slot.name.clone(), tensor));
+    let named = net.flat.named();
+    let named = named.map(|(slot, tensor)| (slot.name.clone(), tensor));
     for (name, tensor) in named.chain(moments) {
         let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        tensors.push((
-            name,
-            tensor.size().iter().map(|&n| n as usize).collect(),
-            bytes,
-        ));
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        tensors.push((name, Dtype::F32, shape, bytes.collect()));
+    }
+    if let Some(counter) = net.engine.counter() {
+        for (name, words) in COUNTED.into_iter().zip(words(counter.total())?) {
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+            let shape = vec![words.len()];
+            tensors.push((name.to_string(), Dtype::U32, shape, bytes.collect()));
+        }
     }
     let views = tensors
         .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((
-                name.as_str(),
-                TensorView::new(Dtype::F32, shape.clone(), bytes)?,
-            ))
+        .map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes)?;
+            Ok((name.as_str(), view))
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([
@@ -130,6 +129,14 @@ pub fn save(
     let bytes = safetensors::serialize(views, Some(metadata))?;
     write_atomically(path, &bytes)
         .with_context(|| format!("writing the checkpoint {}", path.display()))
+}
+
+/// Keys and times.
+fn words(seen: &Seen) -> Result<[Vec<u32>; 2]> {
+    let times = seen.times().map(|times| {
+        u32::try_from(times).with_context(|| format!("{times} times are more than a file holds"))
+    });
+    Ok([seen.keys().to_vec(), times.collect::<Result<_>>()?])
 }
 
 /// The file appears whole or not at all.
@@ -143,6 +150,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 pub struct Checkpoint {
     pub header: Header,
     weights: Weights,
+    counted: Option<Seen>,
 }
 
 impl Checkpoint {
@@ -166,15 +174,27 @@ impl Checkpoint {
             .with_context(|| format!("{shown}: no header"))?;
         let header =
             serde_json::from_str(header).with_context(|| format!("{shown}: unreadable header"))?;
+        let weights = Weights::parse(path, &bytes)?;
+        let counted = match COUNTED.map(|name| weights.words(name)) {
+            [Some(keys), Some(times)] => {
+                let seen: Result<Seen> = Seen::from_parts(keys, times);
+                Some(seen.with_context(|| format!("{shown}: use another one of the run"))?)
+            }
+            _ => None,
+        };
         Ok(Self {
             header,
-            weights: Weights::parse(path, &bytes)?,
+            weights,
+            counted,
         })
     }
 
     /// Fills the model, and the optimizer where training goes on.
-    pub fn restore(&self, flat: &FlatTensors, optimizer: Option<&Optimizer>) -> Result<()> {
-        self.weights.restore(flat)?;
+    pub fn restore(&self, net: &mut Net, optimizer: Option<&Optimizer>) -> Result<()> {
+        self.weights.restore(&net.flat)?;
+        if let Some(counter) = net.engine.counter_mut() {
+            self.restore_counts(counter)?;
+        }
         if let Some(optimizer) = optimizer {
             let named = [("first", &optimizer.first), ("second", &optimizer.second)];
             for (name, tensor) in named {
@@ -182,6 +202,24 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Fills a table that holds nothing yet.
+    pub fn restore_counts(&self, counter: &mut Counter) -> Result<()> {
+        let shown = self.weights.path.display();
+        let counted = self.counted.as_ref();
+        let counted = counted.with_context(|| format!("{shown}: {} is missing", COUNTED[0]))?;
+        let largest = counted.keys().last();
+        ensure!(
+            largest.is_none_or(|&key| u64::from(key) < counter.all_keys()),
+            "{shown}: holds counts of more bases than are asked for"
+        );
+        counter.add(counted);
+        Ok(())
+    }
+
+    pub fn counted(&self) -> Option<&Seen> {
+        self.counted.as_ref()
     }
 
     /// All tensors by name, for comparing two checkpoints.

@@ -59,12 +59,16 @@ pub fn share_text(comm: &dyn Comm, on_root: impl FnOnce() -> Result<String>) -> 
     } else {
         String::new()
     };
-    let mut length = (text.len() as u64).to_le_bytes();
+    Ok(String::from_utf8(share_bytes(comm, text.into_bytes()))?)
+}
+
+/// Rank 0's bytes, known to all, who need not know how many they are.
+pub fn share_bytes(comm: &dyn Comm, mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut length = (bytes.len() as u64).to_le_bytes();
     comm.broadcast(&mut length);
-    let mut bytes = text.into_bytes();
     bytes.resize(u64::from_le_bytes(length) as usize, 0);
     comm.broadcast(&mut bytes);
-    Ok(String::from_utf8(bytes)?)
+    bytes
 }
 
 /// One line of each rank, in order of rank, on rank 0.

@@ -1,6 +1,7 @@
 //! The narrow door between the training loop and what computes.
 
 mod both_strands;
+mod counting;
 mod libtorch;
 mod native;
 mod replay;
@@ -8,6 +9,7 @@ mod replay;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
+use counting::Counting;
 use libtorch::Libtorch;
 pub use libtorch::masked_loss;
 pub use native::EngineChoice;
@@ -16,6 +18,7 @@ pub(crate) use native::{avx512, fill};
 
 use crate::{
     compute::Compute,
+    counts::Counter,
     data::Rows,
     flat::FlatTensors,
     model::{Arch, Io, Options, SumOverRanks},
@@ -63,6 +66,15 @@ pub trait Engine {
     }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;
+    /// What is counted in place of learned, or read beside it.
+    fn counter(&self) -> Option<&Counter> {
+        None
+    }
+    fn counter_mut(&mut self) -> Option<&mut Counter> {
+        None
+    }
+    /// The windows to come were all counted: each is scored as if it had not been. Weights know nothing of windows.
+    fn leave_one_out(&mut self) {}
 }
 
 fn add_to(sums: &Tensor, numbers: &Tensor) {
@@ -103,6 +115,16 @@ impl Build {
         }
         store.set_kind(self.kind);
         let flat = FlatTensors::new(&store);
+        if model.counter().is_some() && flat.parameters.numel() == 0 {
+            ensure!(
+                self.engine == EngineChoice::Auto,
+                "--engine: {} is counted, by neither libtorch nor the native engine",
+                self.arch.name()
+            );
+            let engine = Box::new(Counting::new(model, self.io.length));
+            let name = "counts";
+            return Ok(Net { engine, flat, name });
+        }
         let native = match self.engine {
             EngineChoice::Libtorch => None,
             EngineChoice::Auto => {

@@ -40,7 +40,7 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    fn new(windows: &Windows, bins: Option<Bins>) -> Self {
+    pub fn new(windows: &Windows, bins: Option<Bins>) -> Self {
         let shape = Shape::of(windows.io(), bins.map(|bins| bins.size));
         let is_hidden = matches!(windows.header.task, Task::Central(_));
         Self {
@@ -50,7 +50,7 @@ impl Tallies {
         }
     }
 
-    fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
+    pub fn add(&mut self, logits: &[f32], rows: &Rows, bins: Option<Bins>) {
         if let Some(bins) = bins {
             let (logits, labels) = bins.apply(logits, &rows.label);
             return self.all.add(&logits, &labels);
@@ -131,7 +131,12 @@ pub fn num_defined_targets(comm: &dyn Comm, windows: &Windows) -> Result<usize> 
     let mut counts = vec![0u64; 2 * targets];
     for row in (comm.rank()..windows.num_rows()).step_by(comm.size()) {
         let rows = windows.read(&[Draw::from(row as u32)])?;
-        for (of, labels) in counts.as_chunks_mut::<2>().0.iter_mut().zip(rows.label.chunks(places)) {
+        for (of, labels) in counts
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(rows.label.chunks(places))
+        {
             for label in labels.iter().filter(|label| **label >= 0) {
                 of[usize::from(*label > 0)] += 1;
             }
@@ -166,7 +171,9 @@ pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
     }
     comm.note("the metrics", applied.header.progress.step);
     let engine = applied.net.engine.as_mut();
-    let mut tallies = count(comm, engine, &windows, args.apply.eval_batch, bins, || false)?;
+    let mut tallies = count(comm, engine, &windows, args.apply.eval_batch, bins, || {
+        false
+    })?;
     tallies.sum_over(comm);
     let baselines = match wants_baselines {
         true => baseline::tallies(

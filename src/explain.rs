@@ -1,6 +1,7 @@
 //! What a model's output rests on. Works for every model that libtorch computes: relevance by gradients, base by base,
 //! which `tfbind-prep export` turns into a bigWig; and what is lost when the flanks of a window are destroyed.
 
+mod flanks;
 mod profile;
 mod relevance;
 
@@ -84,7 +85,7 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
         Method::GradientInput => relevance::write(comm, task, None),
         Method::IntegratedGradients => relevance::write(comm, task, Some(args.steps)),
         Method::FlankShuffle | Method::FlankRandom => {
-            bail!("later")
+            flanks::write(comm, task, args.method, &args.keep, args.seed)
         }
     }
 }

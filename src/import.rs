@@ -43,8 +43,14 @@ pub fn import(args: ImportArgs) -> Result<()> {
         seed: 0,
         prior: None,
     };
-    let flat = build.net()?.flat;
-    Weights::read(&args.weights)?.fill_model(&flat)?;
+    ensure!(
+        args.arch.paper().recipe.counts.is_none(),
+        "{} counts: it has no weights to import",
+        args.arch
+    );
+    let net = build.net()?;
+    let flat = &net.flat;
+    Weights::read(&args.weights)?.fill_model(flat)?;
     let header = Header {
         arch: args.arch,
         up_activation: args.up_activation,
@@ -69,7 +75,7 @@ pub fn import(args: ImportArgs) -> Result<()> {
     fs::create_dir_all(&args.run).with_context(|| format!("creating the run folder {shown}"))?;
     let plan = toml::to_string(&header.plan)?;
     write_atomically(&args.run.join("plan.toml"), plan.as_bytes())?;
-    checkpoint::save(&args.run.join(BEST), &header, &flat, None)?;
+    checkpoint::save(&args.run.join(BEST), &header, &net, None)?;
     let numbers = flat.parameters.numel() + flat.buffers.numel();
     println!("{} of {numbers} numbers: {shown}", args.arch);
     Ok(())

@@ -1,5 +1,7 @@
 //! What a training run will do: flags over an optional TOML file, checked, saved in the run and in its checkpoints.
 
+mod counting;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -195,6 +197,15 @@ settings! {
     transport: TransportChoice,
     /// When a loss or gradient is not finite [default: stop]
     non_finite: NonFinite,
+    /// Bases on each side that kmer counts, 1 to 7 [default: 5]
+    kmer: usize,
+    /// Bases before a hidden one that markov counts, 1 to 15 [default: 14]
+    markov_order: usize,
+    /// Counts that the next shorter context stands for in one of more than 8 bases, in kmer and markov [default: 10]
+    kmer_gamma: f64,
+    /// Run of kmer or markov whose probabilities the last layer reads too (context-mlp, -cnn, -lstm)
+    #[arg(value_name = "RUN")]
+    kmer_input: PathBuf,
 }
 
 /// Settings, each with its value.
@@ -234,6 +245,14 @@ pub fn read_settings(path: &Path) -> Result<Settings> {
 impl Plan {
     /// `rows` are the training windows, `margin` the data's.
     pub fn new(settings: Settings, ranks: usize, rows: usize, margin: usize) -> Result<Plan> {
+        let arch = settings.arch.unwrap_or(Arch::Unet);
+        let recipe = arch.paper().recipe;
+        let counts = recipe.counts.is_some();
+        let settings = match counts {
+            true => settings.without_weights(arch)?,
+            false => settings,
+        };
+        let reading = settings.reading(arch)?;
         let s = settings.clone();
         ensure!(
             s.batch.is_none() || s.global_batch.is_none(),
@@ -247,8 +266,6 @@ impl Plan {
             s.init.is_none() || s.start_motifs.is_none(),
             "--init and --start-motifs exclude each other"
         );
-        let arch = s.arch.unwrap_or(Arch::Unet);
-        let recipe = arch.paper().recipe;
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(recipe.batch);
         // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
@@ -351,7 +368,7 @@ impl Plan {
             ensure!(value != Some(0), "--{name} must be at least 1");
         }
         ensure!(s.threads != Some(0), "--threads must be at least 1");
-        Ok(Plan {
+        let plan = Plan {
             data: s
                 .data
                 .clone()
@@ -364,8 +381,10 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                reading,
                 width: s.width,
                 l1: penalties.l1,
+                batch_norm_typed: s.batch_norm.is_some(),
                 ..Options::default()
             },
             batch,
@@ -388,7 +407,6 @@ impl Plan {
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(arch),
-                batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),
@@ -409,6 +427,10 @@ impl Plan {
                 device: Some(s.device.unwrap_or(DeviceChoice::Auto)),
                 ..settings
             },
+        };
+        Ok(match (counts, reading) {
+            (true, Some(reading)) => plan.counting(reading),
+            _ => plan,
         })
     }
 
@@ -421,11 +443,18 @@ impl Plan {
     pub fn table(&self, ranks: usize, rows: usize) -> String {
         let (rate, set) = (&self.schedule, &self.settings);
         let steps = rows.div_ceil(self.global_batch) as u64;
-        let mut model = format!(
-            "{}, batch norm {}",
-            self.arch.name(),
-            word(self.options.batch_norm)
-        );
+        let counts = match self.arch.paper().recipe.counts {
+            Some(_) => self.options.reading,
+            None => None,
+        };
+        let mut model = match counts {
+            Some(_) => self.arch.to_string(),
+            None => format!(
+                "{}, batch norm {}",
+                self.arch,
+                word(self.options.batch_norm)
+            ),
+        };
         if let Some(width) = self.options.width {
             model += &format!(", {width} of its width");
         }
@@ -448,6 +477,10 @@ impl Plan {
             self.epochs
         );
         let turned = set.reverse_complement.unwrap_or(false);
+        let augmentation = match counts {
+            Some(_) => "both strands are counted".into(),
+            None => format!("reverse complement {turned}, shift {}", self.shift),
+        };
         let patience = set
             .patience
             .map_or("none".into(), |evaluations| evaluations.to_string());
@@ -458,12 +491,12 @@ impl Plan {
             ),
             ("model", model),
             ("batch", batch),
-            ("optimizer", optimizer),
+            match counts {
+                Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
+                None => ("optimizer", optimizer),
+            },
             ("penalties", self.penalties.line()),
-            (
-                "augmentation",
-                format!("reverse complement {turned}, shift {}", self.shift),
-            ),
+            ("augmentation", augmentation),
             (
                 "best by",
                 match set.target {

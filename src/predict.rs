@@ -58,7 +58,9 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     let predict = |rows: &Rows| {
         let mut numbers = net.engine.logits(rows)?;
         match classes {
-            1 => numbers.iter_mut().for_each(|number| *number = sigmoid(*number)),
+            1 => numbers
+                .iter_mut()
+                .for_each(|number| *number = sigmoid(*number)),
             _ => softmax(&mut numbers, classes, of.label_len()),
         }
         Ok(numbers)
@@ -87,7 +89,9 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
 fn columns(targets: &[String], classes: usize) -> Vec<String> {
     let names = |target: &String| match classes {
         1 => vec![target.clone()],
-        _ => (0..classes).map(|class| format!("{target} {}", class_name(class, classes))).collect(),
+        _ => (0..classes)
+            .map(|class| format!("{target} {}", class_name(class, classes)))
+            .collect(),
     };
     targets.iter().flat_map(names).collect()
 }

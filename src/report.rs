@@ -137,8 +137,9 @@ impl<'a> Log<'a> {
         let left = self.last_step.saturating_sub(progress.step);
         let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * left as f64;
         let line = format!(
-            "epoch {} loss {loss:.6}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
+            "epoch {} loss {}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
             epoch + 1,
+            shown(finite(loss)),
             self.metric.0,
             self.metric
                 .1
@@ -174,9 +175,10 @@ impl<'a> Log<'a> {
             ""
         };
         let line = format!(
-            "step {:>6}  epoch {:>3}  train loss {train_loss:.6}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
+            "step {:>6}  epoch {:>3}  train loss {}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
+            shown(finite(train_loss)),
             shown(metrics.value("loss")),
             self.metric.0,
             shown(self.metric.1),

@@ -1,19 +1,34 @@
 //! A run in its folder: its settings, its checkpoints, and going on with it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
     checkpoint::{Checkpoint, Header, Progress},
     comm::{Comm, share_text},
-    flat::FlatTensors,
+    engine::Net,
     optim::Optimizer,
     plan::{Plan, Settings},
 };
 
 pub const BEST: &str = "best.safetensors";
 pub const LAST: &str = "last.safetensors";
+
+/// The checkpoint of a run folder, its best or where it was never evaluated its last; or the file that is named.
+pub fn checkpoint_of(run: &Path) -> PathBuf {
+    if !run.is_dir() {
+        return run.to_path_buf();
+    }
+    let (best, last) = (run.join(BEST), run.join(LAST));
+    match !best.exists() && last.exists() {
+        true => last,
+        false => best,
+    }
+}
 
 /// Settings that rank 0 finds, known to all.
 pub fn shared_settings(
@@ -30,7 +45,7 @@ pub fn resume(
     last: &Path,
     now: &Header,
     plan: &Plan,
-    flat: &FlatTensors,
+    net: &mut Net,
     optimizer: &Optimizer,
 ) -> Result<Progress> {
     let text = share_text(comm, || {
@@ -43,7 +58,7 @@ pub fn resume(
                 last.display()
             );
         }
-        checkpoint.restore(flat, Some(optimizer))?;
+        checkpoint.restore(net, Some(optimizer))?;
         let mut progress = then.progress.clone();
         if then.plan.metric.is_some_and(|metric| metric != plan.metric) {
             (progress.best, progress.waited) = (None, 0);

@@ -2,8 +2,10 @@
 //! update. The training loop and `verify` are made of these.
 
 mod ahead;
+mod counted;
 
 pub use ahead::{Outcome, steps_ahead};
+pub use counted::share_counts_of_rank_0;
 
 use anyhow::{Result, ensure};
 use tch::{Device, Tensor, no_grad};
@@ -38,6 +40,8 @@ pub struct Trainer {
     /// Of the steps that nobody has asked about yet.
     outcomes: Vec<Outcome>,
 }
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// The squared mean gradients of micro-batches, for the Adam that is invariant to their number.
 struct Squares {
@@ -134,7 +138,7 @@ impl Trainer {
     /// One message: gradients become their sum, running statistics their mean, so that all ranks hold the same after
     /// every step and a checkpoint of rank 0 is one of all.
     pub fn sum_over_ranks(&mut self, comm: &dyn Comm) -> Result<()> {
-        if comm.size() > 1 {
+        if comm.size() > 1 && self.net.flat.sent.numel() > 0 {
             let flat = &mut self.net.flat;
             self.transport.sum(comm, &flat.sent, &mut self.sums)?;
             // Synchronised statistics are the same on all ranks already.
@@ -192,11 +196,12 @@ impl Trainer {
     }
 
     /// Weights, running statistics and moments of rank 0 reach everyone.
-    pub fn start_from_rank_0(&self, comm: &dyn Comm) {
+    pub fn start_from_rank_0(&mut self, comm: &dyn Comm) {
         comm.note("the weights of rank 0", 0);
         for tensor in self.state() {
             broadcast(comm, tensor);
         }
+        share_counts_of_rank_0(comm, &mut self.net);
     }
 
     /// Errors where a rank holds other weights, statistics or moments than rank 0: bit for bit, as every rank adds the
@@ -224,7 +229,13 @@ impl Trainer {
         let own = self.batch_norm == BatchNorm::Rank0;
         let shared =
             tensors.filter(|of| !(own && of.data_ptr() == self.net.flat.buffers.data_ptr()));
-        shared.fold(0xcbf2_9ce4_8422_2325, fold)
+        let weights = shared.fold(FNV_BASIS, |hash, tensor| {
+            fold(hash, bytes_of(tensor).as_chunks::<4>().0)
+        });
+        self.net.engine.counter().map_or(weights, |counter| {
+            let entries = counter.total().to_bytes(&(0..counter.all_keys()));
+            fold(weights, entries.as_chunks::<4>().0)
+        })
     }
 
     /// Everything that a step changes.
@@ -247,10 +258,8 @@ impl Squares {
 }
 
 /// FNV-1a (Fowler, Noll, Vo) over the bits, a word of 32 at a time.
-fn fold(hash: u64, tensor: &Tensor) -> u64 {
-    let bytes = bytes_of(tensor);
-    let words = bytes.as_chunks::<4>().0.iter();
-    words.fold(hash, |hash, word| {
+fn fold(hash: u64, words: &[[u8; 4]]) -> u64 {
+    words.iter().fold(hash, |hash, word| {
         (hash ^ u64::from(u32::from_ne_bytes(*word))).wrapping_mul(0x0100_0000_01b3)
     })
 }

@@ -18,9 +18,10 @@ use crate::{
     feed::Filling,
     init,
     job::RESUMABLE,
+    kmer_input,
     loader::Loader,
     metrics::Metrics,
-    model::BatchNorm,
+    model::{BatchNorm, Options},
     nonfinite::{self, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
@@ -54,7 +55,10 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     let compute = Compute::of_training(&plan, &windows, device)?;
     let build = Build {
         arch: plan.arch,
-        options: plan.options,
+        options: Options {
+            mirror: windows.header.task.mirror(),
+            ..plan.options
+        },
         io,
         device,
         engine: compute.engine(plan.engine),
@@ -78,9 +82,15 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         progress: Progress::default(),
         plan: plan.settings.clone(),
     };
-    match args.resume {
-        true => header.progress = resume(comm, &last, &header, &plan, &net.flat, &optimizer)?,
-        false => init::begin(comm, &plan, &net.flat)?,
+    if args.resume {
+        header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
+    } else {
+        init::begin(comm, &plan, &net.flat)?;
+        let run = plan.settings.kmer_input.as_ref();
+        if let Some(run) = run.filter(|_| comm.rank() == 0) {
+            let note = kmer_input::load(run, &header, &mut net)?;
+            note.iter().for_each(|note| println!("{note}"));
+        }
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -108,9 +118,9 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
 
     let save = |trainer: &mut Trainer, header: &mut Header, progress: &Progress| -> Result<()> {
         header.progress = progress.clone();
+        trainer.share_counts(comm);
         if comm.rank() == 0 {
-            let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-            checkpoint::save(&last, header, flat, Some(optimizer))?;
+            checkpoint::save(&last, header, &trainer.net, Some(&trainer.optimizer))?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -218,6 +228,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     timeline: &trainer.timeline,
                 })?;
                 if epoch_ended || progress.due {
+                    trainer.share_counts(comm);
                     trainer.check_ranks_agree(comm, step)?;
                 }
                 if skipped {
@@ -255,8 +266,8 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     progress.losses = (0.0, 0);
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
-                        let (flat, optimizer) = (&trainer.net.flat, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, flat, Some(optimizer))?;
+                        let (net, optimizer) = (&trainer.net, &trainer.optimizer);
+                        checkpoint::save(&args.run.join(BEST), &header, net, Some(optimizer))?;
                     }
                     saves = true;
                 }
@@ -330,7 +341,7 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
     if args.run.is_dir() {
         sweep(&args.run)?;
     }
-    let mut typed = args.settings.clone();
+    let mut typed = kmer_input::resolved(args.settings.clone())?;
     ensure!(
         !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
         "--init and --start-motifs are for the start of a run, not for --resume"

@@ -45,6 +45,11 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     let plan = Plan::new(settings, comm.size(), rows, margin)?;
     let device = device::set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
+    let counts = plan.arch.paper().recipe.counts;
+    ensure!(
+        counts.is_none() && plan.settings.kmer_input.is_none(),
+        "verify compares gradients; counts are whole numbers, which add up to the same on any number of ranks"
+    );
     if comm.rank() == 0 {
         print!("{}", plan.table(comm.size(), rows));
     }

@@ -17,8 +17,10 @@ pub const OPTIMIZER: &str = "optimizer.";
 
 /// A file read into memory.
 pub struct Weights {
-    path: PathBuf,
+    pub path: PathBuf,
     tensors: HashMap<String, (Vec<i64>, Vec<f32>)>,
+    /// Whole numbers, of models that count.
+    words: HashMap<String, Vec<u32>>,
 }
 
 impl Weights {
@@ -33,14 +35,18 @@ impl Weights {
         let shown = path.display();
         let stored = SafeTensors::deserialize(bytes)
             .map_err(|err| anyhow!("{shown}: cut short or not a safetensors file ({err})"))?;
-        let mut tensors = HashMap::new();
+        let (mut tensors, mut counts) = (HashMap::new(), HashMap::new());
         for (name, view) in stored.tensors() {
+            let words = view.data().as_chunks::<4>().0.iter();
+            if view.dtype() == Dtype::U32 {
+                counts.insert(name, words.map(|word| u32::from_le_bytes(*word)).collect());
+                continue;
+            }
             ensure!(
                 view.dtype() == Dtype::F32,
                 "{shown}: {name} is {:?}, expected F32",
                 view.dtype()
             );
-            let words = view.data().as_chunks::<4>().0.iter();
             let values = words.map(|word| f32::from_le_bytes(*word)).collect();
             let shape = view.shape().iter().map(|&n| n as i64).collect();
             tensors.insert(name, (shape, values));
@@ -48,6 +54,7 @@ impl Weights {
         Ok(Self {
             path: path.to_path_buf(),
             tensors,
+            words: counts,
         })
     }
 
@@ -92,7 +99,11 @@ impl Weights {
         Ok(())
     }
 
-    /// All tensors by name.
+    pub fn words(&self, name: &str) -> Option<&[u32]> {
+        self.words.get(name).map(Vec::as_slice)
+    }
+
+    /// All tensors of real numbers by name.
     pub fn sorted(&self) -> Vec<(String, Vec<f32>)> {
         let all = self.tensors.iter();
         let mut all: Vec<_> = all

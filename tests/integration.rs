@@ -1,5 +1,6 @@
 //! One binary for all integration tests: libtorch is linked once.
 
+mod bases;
 mod common;
 mod doctor;
 mod failure;
@@ -14,5 +15,6 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod targets;
 mod verify;
 mod windows;

@@ -6,6 +6,7 @@
 mod options;
 
 use std::fmt;
+use std::iter;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -105,7 +106,7 @@ fn stretches(
         for Range {
             start: end,
             end: next,
-        } in unknown.chain([region.end..region.end])
+        } in unknown.chain(iter::once(region.end..region.end))
         {
             let bases = end - start;
             longest = longest.max(bases);

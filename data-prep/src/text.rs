@@ -1,12 +1,13 @@
-//! Text files, plain or gzip (bgzip is gzip of many members), told apart by content.
+//! Text files: read plain or gzip (bgzip is gzip of many members), told apart by content; written plain.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::Error;
+use crate::partial::PartialFile;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const BUFFER: usize = 1 << 16;
@@ -79,5 +80,38 @@ impl Lines {
         self.number += 1;
         let text = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
         Ok(Some((self.number, text)))
+    }
+}
+
+/// A text file being written, which appears when it is [`close`](Self::close)d.
+pub(crate) struct TextFile {
+    pub written: u64,
+    out: BufWriter<File>,
+    partial: PartialFile,
+}
+
+impl TextFile {
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let partial = PartialFile::beside(path).map_err(Error::io(path))?;
+        let out = BufWriter::new(File::create(partial.path()).map_err(Error::io(path))?);
+        Ok(Self {
+            written: 0,
+            out,
+            partial,
+        })
+    }
+
+    pub fn put(&mut self, text: impl AsRef<[u8]>) -> Result<(), Error> {
+        let text = text.as_ref();
+        self.written += text.len() as u64;
+        let failed = Error::io(self.partial.target());
+        self.out.write_all(text).map_err(failed)
+    }
+
+    pub fn close(mut self) -> Result<(), Error> {
+        let path = self.partial.target().to_owned();
+        self.out.flush().map_err(Error::io(&path))?;
+        drop(self.out);
+        self.partial.commit().map_err(Error::io(&path))
     }
 }

@@ -182,13 +182,7 @@ pub fn judge(reads: &[Read], path: Option<&Path>, hosts: &[&str], gpus: bool) ->
 /// Of the model for the data file's windows; for the published ones (10,240 bases, one track) without a file. A file
 /// that the model cannot take is said.
 pub fn sizes(arch: Arch, read: Option<&Read>) -> (Sizes, Option<Line>) {
-    let published = Io {
-        channels: 5,
-        length: 10_240,
-        targets: 1,
-        per_base: true,
-        classes: 1,
-    };
+    let published = arch.paper().io;
     let io = match read {
         Some(Some(Ok(read))) => read.io,
         _ => published,

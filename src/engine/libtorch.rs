@@ -6,6 +6,7 @@ use tch::{Cuda, Device, Kind, Reduction, Tensor, nn::ModuleT, no_grad};
 use super::{Engine, add_to, replay::Replays};
 use crate::{
     compute::{Compute, Precision},
+    counts::Counter,
     data::Rows,
     feed::Form,
     flat::FlatTensors,
@@ -164,6 +165,10 @@ impl Engine for Libtorch {
             !compute.replay || !self.model.has_dropout(),
             "--replay: a recorded step would drop the same numbers every time; --replay off"
         );
+        ensure!(
+            !compute.replay || self.model.counter().is_none(),
+            "--replay: a table of counts is read on the host, which no recording can hold; --replay off"
+        );
         self.twin = (!plain).then(|| Twin::new(&self.model, flat, compute.layout, self.form.kind));
         self.replays = match (compute.replay, self.device) {
             (true, Device::Cuda(gpu)) => Some(Replays::new(move || gpu::recorder(gpu))),
@@ -198,6 +203,14 @@ impl Engine for Libtorch {
             "the model's output does not fit the labels"
         );
         Ok(Vec::try_from(logits.to_kind(Kind::Float).flatten(0, -1))?)
+    }
+
+    fn counter(&self) -> Option<&Counter> {
+        self.model.counter()
+    }
+
+    fn counter_mut(&mut self) -> Option<&mut Counter> {
+        self.model.counter_mut()
     }
 }
 

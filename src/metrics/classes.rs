@@ -79,8 +79,18 @@ mod tests {
         let ln = |p: f32| p.ln();
         tally.add(
             &[
-                ln(0.5), ln(0.1), ln(0.25), ln(0.1), ln(0.25), ln(0.8), //
-                ln(0.2), ln(0.3), ln(0.2), ln(0.3), ln(0.6), ln(0.4),
+                ln(0.5),
+                ln(0.1),
+                ln(0.25),
+                ln(0.1),
+                ln(0.25),
+                ln(0.8), //
+                ln(0.2),
+                ln(0.3),
+                ln(0.2),
+                ln(0.3),
+                ln(0.6),
+                ln(0.4),
             ],
             &[0, 2, 1, -1],
         );
@@ -90,7 +100,10 @@ mod tests {
         let expected = -(0.5f64.ln() + 0.8f64.ln() + 0.2f64.ln()) / 3.0;
         let near = |name: &str, expected: f64| {
             let value = metrics.value(name).unwrap();
-            assert!((value - expected).abs() < 1e-6, "{name} {value}, not {expected}");
+            assert!(
+                (value - expected).abs() < 1e-6,
+                "{name} {value}, not {expected}"
+            );
         };
         near("loss", expected);
         near("accuracy", 2.0 / 3.0);
@@ -101,13 +114,18 @@ mod tests {
     #[test]
     fn probabilities_of_the_classes_of_a_place_sum_to_one() {
         // Two targets of three classes at two places; the second is far from what exp can hold.
-        let mut p = [0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 900.0, -900.0, 901.0, 0.0, 899.0, -1.0];
+        let mut p = [
+            0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 900.0, -900.0, 901.0, 0.0, 899.0, -1.0,
+        ];
         softmax(&mut p, 3, 2);
         for (target, place) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let sum: f32 = (0..3).map(|class| p[target * 6 + class * 2 + place]).sum();
             assert!((sum - 1.0).abs() < 1e-6, "{p:?}");
         }
         let third = 1.0 / 3.0;
-        assert!((p[0] - third).abs() < 1e-6 && (p[8] - 0.665_241).abs() < 1e-5, "{p:?}");
+        assert!(
+            (p[0] - third).abs() < 1e-6 && (p[8] - 0.665_241).abs() < 1e-5,
+            "{p:?}"
+        );
     }
 }

@@ -140,13 +140,23 @@ impl Targets {
         let mut out = "target,group,".to_string();
         match classes {
             2 => out += "positives,negatives",
-            _ => out += &(0..classes).map(|class| format!("labels_{class}")).collect::<Vec<_>>().join(","),
+            _ => {
+                out += &(0..classes)
+                    .map(|class| format!("labels_{class}"))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            }
         }
         for name in self.columns() {
             let _ = write!(out, ",{name}");
         }
         out.push('\n');
-        for Target { name, group, metrics } in &self.rows {
+        for Target {
+            name,
+            group,
+            metrics,
+        } in &self.rows
+        {
             let _ = write!(out, "{},{}", quoted(name), quoted(group));
             let mut labels = metrics.labels.clone();
             if classes == 2 {
@@ -165,7 +175,9 @@ impl Targets {
 
     pub fn json(&self) -> Value {
         let map = |values: Vec<(&'static str, Option<f64>)>| {
-            let values = values.into_iter().map(|(name, value)| (name.to_string(), json!(value)));
+            let values = values
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), json!(value)));
             Value::Object(values.collect())
         };
         let parts = self.parts().into_iter().map(|(name, group)| {
@@ -207,7 +219,10 @@ impl Targets {
                 more => format!(" and {more} more"),
             };
             let (count, names) = (undefined.len(), named.join(", "));
-            let _ = writeln!(out, "left out, as all their known labels are the same: {count} targets: {names}{more}");
+            let _ = writeln!(
+                out,
+                "{count} left out, as all known labels are the same: {names}{more}"
+            );
         }
         out
     }
@@ -260,11 +275,17 @@ mod tests {
         assert_eq!(auroc(0, "median"), Some(0.5), "TF: 1 and 0");
         assert_eq!(auroc(1, "median"), Some(0.5), "DNase");
         assert_eq!(auroc(2, "median"), None, "a group of undefined targets");
-        assert_eq!((json["groups"][3]["targets"].as_u64(), auroc(3, "mean")), (Some(3), Some(0.5)));
+        assert_eq!(
+            (json["groups"][3]["targets"].as_u64(), auroc(3, "mean")),
+            (Some(3), Some(0.5))
+        );
         assert_eq!(pooled.value("median_auroc"), Some(0.5));
         assert_eq!(pooled.value("mean_auroc"), Some(0.5));
         let table = targets.table();
-        assert!(table.ends_with("the same: 2 targets: none, only\n"), "{table}");
+        assert!(
+            table.ends_with("2 left out, as all known labels are the same: none, only\n"),
+            "{table}"
+        );
         assert!(table.contains("             all        3"), "{table}");
     }
 
@@ -278,7 +299,10 @@ mod tests {
         assert_eq!(lines[0], head);
         assert!(lines[1].starts_with("a,TF,1,1,0."), "{csv}");
         assert!(lines[2].starts_with("\"b,\"\"b\"\"\",DNase,1,1,"), "{csv}");
-        assert!(lines[4].starts_with("none,TF,0,3,") && lines[4].contains("undefined"), "{csv}");
+        assert!(
+            lines[4].starts_with("none,TF,0,3,") && lines[4].contains("undefined"),
+            "{csv}"
+        );
         assert_eq!(lines.len(), 6);
     }
 

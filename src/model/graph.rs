@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn::ModuleT};
 
 use super::{BatchNorm, layers::Block};
+use crate::counts::Counter;
 
 /// Keras defaults, which most of the published models used: momentum 0.99 there is 0.01 here.
 pub(crate) const BN_MOMENTUM: f64 = 0.01;
@@ -94,6 +95,10 @@ pub(crate) enum Op {
     /// This share of the numbers becomes zero while training, and the others grow to make up for it.
     Dropout(f64),
     Concat,
+    /// The sum of two of the same shape.
+    Add(Activation),
+    /// The first input, times the sigmoid of the second's one channel.
+    Gate,
     Block(Box<dyn Block>),
 }
 
@@ -197,6 +202,23 @@ impl Graph {
         found.map(|layer| layer.name.as_str())
     }
 
+    /// The table of the first layer that counts.
+    pub fn counter(&self) -> Option<&Counter> {
+        self.layers.iter().find_map(|layer| match &layer.op {
+            Op::Block(block) => block.counter(),
+            _ => None,
+        })
+    }
+
+    pub fn counter_mut(&mut self) -> Option<&mut Counter> {
+        self.layers
+            .iter_mut()
+            .find_map(|layer| match &mut layer.op {
+                Op::Block(block) => block.counter_mut(),
+                _ => None,
+            })
+    }
+
     pub(crate) fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -256,6 +278,9 @@ impl Graph {
                 Op::MaxPool(n) => input(0).max_pool1d(*n, *n, 0, 1, false),
                 Op::Dropout(share) => input(0).dropout(*share, train),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
+                Op::Add(activation) => activation.apply(input(0) + input(1)),
+                // Of padded channels the first is the one.
+                Op::Gate => input(0) * input(1).narrow(1, 0, 1).sigmoid(),
                 Op::Block(block) => {
                     let inputs: Vec<&Tensor> = (0..layer.inputs.len()).map(input).collect();
                     block.forward(&inputs, train)
@@ -372,10 +397,9 @@ impl Layer {
             Op::MaxPool(_) => ("MaxPooling1D", 0, 0),
             Op::Dropout(_) => ("Dropout", 0, 0),
             Op::Concat => ("Concatenate", 0, 0),
-            Op::Block(block) => {
-                let learned = block.parameters().into_iter().map(Tensor::numel);
-                (block.kind(), learned.sum::<usize>() as i64, 0)
-            }
+            Op::Add(_) => ("Add", 0, 0),
+            Op::Gate => ("Gate", 0, 0),
+            Op::Block(block) => (block.kind(), block.num_parameters(), 0),
         }
     }
 }

@@ -41,6 +41,12 @@ pub enum Kind {
     },
     UpConv,
     Pool,
+    /// Of this share, while training.
+    Dropout(f64),
+    /// x and the second input.
+    Add,
+    /// x, times the sigmoid of the second input's one channel.
+    Gate,
 }
 
 #[derive(Clone, Debug)]
@@ -52,8 +58,16 @@ pub struct Stage {
     pub bias: usize,
     pub relu: bool,
     pub dx: Write,
+    pub second: Option<Second>,
     /// Stages with batch norm to whose output this one writes the last part of the gradient.
     pub completes: Vec<usize>,
+}
+
+/// The other input of a sum or a gate.
+#[derive(Clone, Copy, Debug)]
+pub struct Second {
+    pub x: Place,
+    pub dx: Write,
 }
 
 #[derive(Debug)]
@@ -233,12 +247,19 @@ impl Program {
                     );
                     (Kind::Pool, layer.inputs[0], 0, 0, false)
                 }
-                Op::Activation(_) | Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => {
-                    bail!("{}", layer.name)
+                Op::Dropout(share) => (Kind::Dropout(*share), layer.inputs[0], 0, 0, false),
+                Op::Add(activation) => (Kind::Add, layer.inputs[0], 0, 0, relu(activation)?),
+                Op::Gate => (Kind::Gate, layer.inputs[0], 0, 0, false),
+                Op::Activation(_) | Op::MaxPool(_) | Op::Block(_) => {
+                    bail!("it has no kernel for {}; --engine libtorch has", layer.name)
                 }
             };
             maker[value] = Some(made.stages.len());
-            reads.push(x);
+            let second = match kind {
+                Kind::Add | Kind::Gate => Some(layer.inputs[1]),
+                _ => None,
+            };
+            reads.push([Some(x), second]);
             made.stages.push(Stage {
                 kind,
                 x: place_of(&mut made.buffers, x),
@@ -247,6 +268,10 @@ impl Program {
                 bias,
                 relu,
                 dx: Write::Nowhere,
+                second: second.map(|x| Second {
+                    x: place_of(&mut made.buffers, x),
+                    dx: Write::Nowhere,
+                }),
                 completes: Vec::new(),
             });
         }
@@ -269,7 +294,7 @@ impl Program {
     fn plan_gradients<'a>(
         &mut self,
         output: usize,
-        reads: &[usize],
+        reads: &[[Option<usize>; 2]],
         maker: &[Option<usize>],
         parts: impl Fn(usize) -> Option<&'a [usize]>,
     ) -> Result<()> {
@@ -296,16 +321,23 @@ impl Program {
             last[value] = Some(None);
         }
         for stage in (0..reads.len()).rev() {
-            let read = values(reads[stage]);
-            let written = read.iter().filter(|&&value| last[value].is_some()).count();
-            self.stages[stage].dx = match written {
-                _ if read.is_empty() => Write::Nowhere,
-                0 => Write::Store,
-                all if all == read.len() => Write::Add,
-                _ => bail!("only a part of what layer {stage} reads has been read before"),
-            };
-            for value in read {
-                last[value] = Some(Some(stage));
+            for (turn, read) in reads[stage].iter().flatten().enumerate() {
+                let read = values(*read);
+                let written = read.iter().filter(|&&value| last[value].is_some()).count();
+                let dx = match written {
+                    _ if read.is_empty() => Write::Nowhere,
+                    0 => Write::Store,
+                    all if all == read.len() => Write::Add,
+                    _ => bail!("only a part of what layer {stage} reads has been read before"),
+                };
+                let stage_made = &mut self.stages[stage];
+                match &mut stage_made.second {
+                    Some(second) if turn == 1 => second.dx = dx,
+                    _ => stage_made.dx = dx,
+                }
+                for value in read {
+                    last[value] = Some(Some(stage));
+                }
             }
         }
         for (value, stage) in maker.iter().enumerate() {

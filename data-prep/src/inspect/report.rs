@@ -172,11 +172,12 @@ impl fmt::Display for Report {
                         f,
                         "windows of {length} bases + {margin} on each side, {task}, {genome}"
                     )?;
-                    writeln!(
-                        f,
-                        "tracks: {tracks} ({}, missing {})",
-                        header.normalise, header.missing
-                    )?;
+                    if !tracks.is_empty() {
+                        let Header {
+                            normalise, missing, ..
+                        } = header;
+                        writeln!(f, "tracks: {tracks} ({normalise}, missing {missing})")?;
+                    }
                     writeln!(f, "targets: {targets}")?;
                 }
                 if header.groups.iter().any(|group| !group.is_empty()) {

@@ -48,7 +48,7 @@ fn naive(
     contigs: &[(String, String)],
     (contig, start, end): (usize, usize, usize),
     flank: usize,
-    label: impl Fn(char) -> i8,
+    target: &str,
 ) -> Vec<Window> {
     let sequence = &contigs[contig].1.as_bytes()[start..end];
     let whole = sequence.windows(2 * flank + 1).enumerate();
@@ -66,7 +66,7 @@ fn naive(
             Window {
                 seq,
                 signal: Vec::new(),
-                label: vec![label(window[flank].to_ascii_uppercase() as char)],
+                label: vec![label(target, window[flank].to_ascii_uppercase() as char)],
                 locus: Locus {
                     contig: contig as u32,
                     start: (start + first) as i64,
@@ -77,29 +77,28 @@ fn naive(
         .collect()
 }
 
-fn base(letter: char) -> i8 {
-    "ACGT".find(letter).unwrap() as i8
+fn label(target: &str, letter: char) -> i8 {
+    match target {
+        "base" => "ACGT".find(letter).unwrap() as i8,
+        "base-pair" => i8::from("CG".contains(letter)),
+        _ => i8::from("AG".contains(letter)),
+    }
 }
 
 #[test]
 fn rows_are_the_windows_of_a_naive_reader_for_every_target() {
     let place = Workplace::empty();
     let contigs = genome(&place, &[700, 400, 300, 9]);
-    let labels: [(&str, fn(char) -> i8); 3] = [
-        ("base", base),
-        ("base-pair", |letter| i8::from("CG".contains(letter))),
-        ("purine", |letter| i8::from("AG".contains(letter))),
-    ];
-    for (flank, (target, label)) in [1, 3, 10].into_iter().zip(labels) {
+    for (flank, target) in [(1, "base"), (3, "base-pair"), (10, "purine")] {
         place.runs(&format!(
             "context --fasta g.fa --flank {flank} --target {target} --out out.h5 \
              --train c1:0-500,c3 --valid c1:500-700 --test c2"
         ));
-        let train = [(0, 0, 500), (2, 0, 300)].map(|region| naive(&contigs, region, flank, label));
+        let train = [(0, 0, 500), (2, 0, 300)].map(|region| naive(&contigs, region, flank, target));
         let splits = [
             ("train", train.concat()),
-            ("valid", naive(&contigs, (0, 500, 700), flank, label)),
-            ("test", naive(&contigs, (1, 0, 400), flank, label)),
+            ("valid", naive(&contigs, (0, 500, 700), flank, target)),
+            ("test", naive(&contigs, (1, 0, 400), flank, target)),
         ];
         for (split, expected) in splits {
             assert!(expected.len() > 50, "{split} has {}", expected.len());

@@ -52,21 +52,40 @@ impl Naive {
     fn area(&self, height: impl Fn((f64, f64), (f64, f64)) -> f64) -> f64 {
         let curve = self.curve();
         let steps = curve.windows(2);
-        steps.map(|of| (of[1].0 - of[0].0) * height(of[0], of[1])).sum()
+        steps
+            .map(|of| (of[1].0 - of[0].0) * height(of[0], of[1]))
+            .sum()
     }
 
     fn recall_at(&self, precision: f64) -> f64 {
-        let enough = self.curve().into_iter().filter(|point| point.1 >= precision);
+        let enough = self
+            .curve()
+            .into_iter()
+            .filter(|point| point.1 >= precision);
         enough.map(|point| point.0).fold(0.0, f64::max)
     }
 
     fn auroc(&self) -> f64 {
         let (mut above, mut pairs) = (0.0, 0.0);
-        for (i, &p) in self.scores.iter().enumerate().filter(|(i, _)| self.labels[*i]) {
-            for (j, &n) in self.scores.iter().enumerate().filter(|(j, _)| !self.labels[*j]) {
+        for (i, &p) in self
+            .scores
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| self.labels[*i])
+        {
+            for (j, &n) in self
+                .scores
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| !self.labels[*j])
+            {
                 debug_assert_ne!(i, j);
                 pairs += 1.0;
-                above += if p > n { 1.0 } else { f64::from(u8::from(p == n)) / 2.0 };
+                above += if p > n {
+                    1.0
+                } else {
+                    f64::from(u8::from(p == n)) / 2.0
+                };
             }
         }
         above / pairs
@@ -145,7 +164,9 @@ fn nanoseconds_a_label() {
         let labels = LABELS / (targets * places) * targets * places;
         let hash = |i: usize| (i as u32).wrapping_mul(0x9E37_79B1) >> 8;
         let y: Vec<i8> = (0..labels).map(|i| i8::from(hash(i) % 50 == 0)).collect();
-        let z: Vec<f32> = (0..labels).map(|i| (hash(i + 7) % 1000) as f32 / 100.0 - 9.0).collect();
+        let z: Vec<f32> = (0..labels)
+            .map(|i| (hash(i + 7) % 1000) as f32 / 100.0 - 9.0)
+            .collect();
         let mut tally = Tally::new(Shape {
             targets,
             ..shape(places)
@@ -158,6 +179,9 @@ fn nanoseconds_a_label() {
             })
             .collect();
         times.sort_by(f64::total_cmp);
-        println!("{targets} targets of {places} places: {:.2} ns a label", times[10]);
+        println!(
+            "{targets} targets of {places} places: {:.2} ns a label",
+            times[10]
+        );
     }
 }

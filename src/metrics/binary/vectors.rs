@@ -71,7 +71,11 @@ fn exp(x: f32) -> f32 {
     for factor in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
         p = p * r + factor;
     }
-    let power = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    let power = rounded
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .wrapping_add(127)
+        << 23;
     (p * r * r + r + 1.0) * f32::from_bits(power)
 }
 
@@ -91,10 +95,20 @@ pub fn bin_of(logit: f32) -> u32 {
     const HALF: f32 = BINS as f32 / 2.0;
     let place = logit * PER_LOGIT;
     let place = if place > -HALF { place } else { -HALF };
-    let place = if place < HALF - 0.5 { place } else { HALF - 0.5 };
+    let place = if place < HALF - 0.5 {
+        place
+    } else {
+        HALF - 0.5
+    };
     let rounded = (place + ROUND) - ROUND;
-    let whole = if rounded > place { rounded - 1.0 } else { rounded };
-    (whole + (ROUND + HALF)).to_bits().wrapping_sub(ROUND.to_bits())
+    let whole = if rounded > place {
+        rounded - 1.0
+    } else {
+        rounded
+    };
+    (whole + (ROUND + HALF))
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
 }
 
 /// In eight lanes, so that several are added at once.

@@ -146,10 +146,13 @@ impl<'a> Builder<'a> {
         self.hidden = Some(x.0);
     }
 
+    /// No layer at all where nothing is to be dropped.
     pub fn dropout(&mut self, x: Value, share: f64) -> Value {
+        if self.options.no_dropout || share == 0.0 {
+            return x;
+        }
         let name = self.number("dropout");
         let (channels, length) = self.shape(x);
-        let share = if self.options.no_dropout { 0.0 } else { share };
         self.push(name, Op::Dropout(share), vec![x.0], channels, length)
     }
 
@@ -175,6 +178,28 @@ impl<'a> Builder<'a> {
         let (a, b) = (&self.layers[first.0], &self.layers[second.0]);
         let (channels, length) = (a.channels + b.channels, a.length);
         self.push(name, Op::Concat, vec![first.0, second.0], channels, length)
+    }
+
+    /// The sum of two values of the same shape; the activation is part of the layer.
+    pub fn add(&mut self, first: Value, second: Value, activation: Activation) -> Value {
+        let name = self.number("add");
+        let (channels, length) = self.shape(first);
+        assert_eq!(self.shape(second), (channels, length), "{name}");
+        self.push(
+            name,
+            Op::Add(activation),
+            vec![first.0, second.0],
+            channels,
+            length,
+        )
+    }
+
+    /// `x` [B, C, L] times the sigmoid of `score` [B, 1, L].
+    pub fn gate(&mut self, x: Value, score: Value) -> Value {
+        let name = self.number("gate");
+        let (channels, length) = self.shape(x);
+        assert_eq!(self.shape(score), (1, length), "{name}");
+        self.push(name, Op::Gate, vec![x.0, score.0], channels, length)
     }
 
     pub fn finish(self) -> Graph {

@@ -88,7 +88,13 @@ impl Twin {
                     running.vector(mean, buffers, out);
                     running.vector(var, buffers, out);
                 }
-                Op::Input | Op::Activation(_) | Op::MaxPool(_) | Op::Dropout(_) | Op::Concat => {}
+                Op::Input
+                | Op::Activation(_)
+                | Op::MaxPool(_)
+                | Op::Dropout(_)
+                | Op::Concat
+                | Op::Add(_)
+                | Op::Gate => {}
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
             }
         }
@@ -193,8 +199,15 @@ impl Graph {
                 Op::Input | Op::Conv { .. } | Op::UpConv { .. } => own
                     .chain(std::iter::repeat_n(None, padding as usize))
                     .collect(),
-                Op::BatchNorm { .. } | Op::Activation(_) | Op::MaxPool(_) | Op::Dropout(_) => {
-                    all[layer.inputs[0]].clone()
+                Op::BatchNorm { .. }
+                | Op::Activation(_)
+                | Op::MaxPool(_)
+                | Op::Dropout(_)
+                | Op::Gate => all[layer.inputs[0]].clone(),
+                Op::Add(_) => {
+                    let both = [layer.inputs[0], layer.inputs[1]].map(|input| &all[input]);
+                    assert_eq!(both[0], both[1], "{} adds unlike channels", layer.name);
+                    both[0].clone()
                 }
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
                 Op::Concat => {
@@ -233,6 +246,8 @@ impl Graph {
                 Op::MaxPool(width) => Op::MaxPool(*width),
                 Op::Dropout(share) => Op::Dropout(*share),
                 Op::Concat => Op::Concat,
+                Op::Add(activation) => Op::Add(*activation),
+                Op::Gate => Op::Gate,
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
                 Op::Conv {
                     activation,

