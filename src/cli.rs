@@ -30,6 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Train a model; under mpirun on as many ranks as it starts
     Train(Box<TrainArgs>),
+    /// Train many settings, each on a group of the ranks, and compare them
+    #[command(after_help = include_str!("../docs/sweep.toml"))]
+    Sweep(Box<SweepArgs>),
     /// Show on a data set that N ranks compute what one process with all their rows computes
     Verify(Box<VerifyArgs>),
     /// Metrics of a trained model on a split of a data file
@@ -76,6 +79,21 @@ pub struct TrainArgs {
     /// The same as --batch-norm sync
     #[arg(long, conflicts_with = "batch_norm")]
     pub sync_bn: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Args, Debug)]
+pub struct SweepArgs {
+    /// TOML file that says what is tried, such as the one below
+    pub file: PathBuf,
+    /// Folder for the trials, sweep.csv and sweep.svg; a sweep that was interrupted goes on [default: run of the file]
+    #[arg(long)]
+    pub run: Option<PathBuf>,
+    /// Read this copy of --data, such as one on the node's own disk
+    #[arg(long)]
+    pub data_copy: Option<PathBuf>,
+    /// Of every trial, over [base] of the file
     #[command(flatten)]
     pub settings: Settings,
 }

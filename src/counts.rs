@@ -5,13 +5,18 @@
 //! Genomics 23 (2022), s12864-021-08246-1: a longer context takes over from a shorter one as far as it was seen,
 //! P_k(b) = (n_k(b) + g P_k-1(b)) / (N_k + g). A window that was itself counted is left out of n and N.
 
+mod index;
 mod neighbours;
 mod seen;
 
 pub use neighbours::{Context, Neighbours};
 pub use seen::{ENTRY_BYTES, Seen};
 
+use std::sync::OnceLock;
+
 use anyhow::{Context as _, Result};
+
+use index::Index;
 
 /// Up to so many bases the paper takes plain shares. One count of the shorter context, in place of none, leaves no base
 /// impossible.
@@ -35,6 +40,7 @@ pub struct Counter {
     mirror: Option<i8>,
     /// Of all ranks, when they last added up.
     total: Seen,
+    index: OnceLock<Index>,
     /// Of this rank since then; the latest are not sorted yet.
     own: Seen,
     pending: Vec<u32>,
@@ -48,6 +54,7 @@ impl Counter {
             outcomes: classes.max(2) as usize,
             mirror,
             total: Seen::default(),
+            index: OnceLock::new(),
             own: Seen::default(),
             pending: Vec::new(),
         }
@@ -104,10 +111,12 @@ impl Counter {
     }
 
     pub fn take_total(&mut self) -> Seen {
+        self.index.take();
         std::mem::take(&mut self.total)
     }
 
     pub fn add(&mut self, seen: &Seen) {
+        self.index.take();
         self.total.merge(seen);
     }
 
@@ -133,6 +142,7 @@ impl Counter {
     /// `own` keys are left out.
     fn in_context(&self, context: Context, own: [Option<u32>; 2]) -> Result<[f64; 4]> {
         let (neighbours, total) = (self.reading.neighbours, &self.total);
+        let index = self.index.get_or_init(|| Index::of(total, self.all_keys()));
         let mut shares = [0.0; 4];
         shares[..self.outcomes].fill(1.0 / self.outcomes as f64);
         let mut places = [const { 0..0 }; 4];
@@ -141,7 +151,8 @@ impl Counter {
             let mut counts = [0u64; 4];
             for outcome in 0..self.outcomes {
                 let keys = neighbours.keys(outcome as u8, context, level);
-                places[outcome] = total.find(&places[outcome], &keys);
+                let found = index.find(&keys);
+                places[outcome] = found.unwrap_or_else(|| total.find(&places[outcome], &keys));
                 let left_out = own.into_iter().flatten();
                 let left_out = left_out.filter(|&key| keys.contains(&u64::from(key)));
                 let counted = total.times_at(&places[outcome]);

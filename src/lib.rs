@@ -45,6 +45,7 @@ pub mod sampler;
 pub mod scaling;
 pub mod step;
 pub mod stop;
+pub mod sweep;
 pub mod timeline;
 pub mod train;
 pub mod verify;

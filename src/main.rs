@@ -11,7 +11,7 @@ use tfbind_mpi::{
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options, thousands},
-    predict, report, scaling, stop, train, verify,
+    predict, report, scaling, stop, sweep, train, verify,
 };
 
 fn main() -> ExitCode {
@@ -43,7 +43,13 @@ fn main() -> ExitCode {
         }
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
-            Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+            Ok(()) => {
+                return on_all_ranks(stall, |comm| train::train(comm, *args).map(|of| of.code()));
+            }
+            Err(err) => Err(err),
+        },
+        Command::Sweep(args) => match stop::listen() {
+            Ok(()) => return on_all_ranks(stall, |comm| sweep::sweep(comm, &args)),
             Err(err) => Err(err),
         },
         Command::Demo(args) => match stop::listen() {

@@ -260,6 +260,17 @@ impl<'a> Log<'a> {
     }
 }
 
+/// The lines of a run's metrics.jsonl.
+pub fn logged(run: &Path) -> Result<Vec<Value>> {
+    let path = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    // A killed run may leave half a line at the end.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(serde_json::from_str);
+    let lines = lines.collect::<Result<_, _>>();
+    lines.with_context(|| format!("{}: not JSON lines", path.display()))
+}
+
 /// Where this run ends unless patience ends it before.
 fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
     let epoch = rows.div_ceil(plan.global_batch) as u64;
@@ -275,17 +286,6 @@ fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
 /// JSON has no NaN: a loss over no valid label is null.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
-}
-
-/// The lines of a run's metrics.jsonl; of a killed run the last may be half, and is left out.
-pub fn read_log(run: &Path) -> Result<Vec<Value>> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines = whole.lines().map(serde_json::from_str);
-    lines
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{}: not JSON lines", path.display()))
 }
 
 /// Forgets what a killed run logged after its last checkpoint, and an evaluation that is to be done again.

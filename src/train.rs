@@ -4,7 +4,7 @@ mod labels;
 
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     checkpoint::{self, Checkpoint, Header, Progress},
@@ -22,7 +22,7 @@ use crate::{
     loader::Loader,
     metrics::Metrics,
     model::{BatchNorm, Options},
-    nonfinite::{self, NonFinite},
+    nonfinite::{self, Diverged, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
     report::{Log, StepLine},
@@ -34,19 +34,31 @@ use crate::{
 };
 use labels::check_labels;
 
-pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
+/// How a run ended that met no error.
+pub struct Trained {
+    pub progress: Progress,
+    /// By a signal: it can go on.
+    pub stopped: bool,
+}
+
+impl Trained {
+    pub fn code(&self) -> ExitCode {
+        match self.stopped {
+            true => ExitCode::from(RESUMABLE),
+            false => ExitCode::SUCCESS,
+        }
+    }
+}
+
+pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     let last = args.run.join(LAST);
-    let mut settings = shared_settings(comm, || settle(&args))?;
+    let settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(data, "train")?);
     let valid = Arc::new(Windows::open(data, "valid")?);
-    let (rows, margin) = (windows.num_rows(), windows.header.margin);
-    if windows.io().classes > 1 {
-        settings.metric.get_or_insert(Metric::Accuracy);
-    }
-    let plan = Plan::new(settings, comm.size(), rows, margin)?;
-    check_labels(comm, &plan, &windows, &valid)?;
+    let rows = windows.num_rows();
+    let plan = plan_on(comm, comm.size(), settings, &windows, &valid)?;
     let set_up = match args.quiet {
         true => device::set_up_quietly,
         false => device::set_up,
@@ -188,15 +200,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     let ends = skips_in_a_row > nonfinite::SKIPS_IN_A_ROW;
                     if plan.non_finite == NonFinite::Stop || ends {
                         save(&mut trainer, &mut header, &progress)?;
-                        bail!(
-                            "step {step}: not finite: {what}; saved as before the step: --resume with a lower --lr, with \
-                             --clip-norm{}",
-                            if ends {
-                                ""
-                            } else {
-                                " or with --non-finite skip"
-                            }
-                        );
+                        let diverged = Diverged {
+                            progress,
+                            why: format!("step {step}: not finite: {what}"),
+                            may_skip: !ends,
+                        };
+                        return Err(diverged.into());
                     }
                     progress.skipped += 1;
                     log.say(&format!("step {step} left out: {what}"));
@@ -289,9 +298,28 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     trainer.finish()?;
     if stopping {
         log.say(&format!("stopped by {}: --resume goes on", stop::name()));
-        return Ok(ExitCode::from(RESUMABLE));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Trained {
+        progress,
+        stopped: stopping,
+    })
+}
+
+/// The plan of a run with these windows, or why it would be refused; the ranks of `comm` share the look at them.
+pub fn plan_on(
+    comm: &dyn Comm,
+    ranks: usize,
+    mut settings: Settings,
+    windows: &Windows,
+    valid: &Windows,
+) -> Result<Plan> {
+    let (rows, margin) = (windows.num_rows(), windows.header.margin);
+    if windows.io().classes > 1 {
+        settings.metric.get_or_insert(Metric::Accuracy);
+    }
+    let plan = Plan::new(settings, ranks, rows, margin)?;
+    check_labels(comm, &plan, windows, valid)?;
+    Ok(plan)
 }
 
 /// Metrics of the validation windows and the value that chooses the best checkpoint; none if a rank was asked to stop.

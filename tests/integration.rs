@@ -2,6 +2,7 @@
 
 mod bases;
 mod common;
+mod context;
 mod demo;
 mod doctor;
 mod failure;
@@ -16,6 +17,7 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod sweep;
 mod targets;
 mod verify;
 mod windows;

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::Arc,
 };
 
@@ -20,7 +19,7 @@ use crate::{
     evaluate,
     model::Options,
     plan::{Metric, Settings},
-    report::read_log,
+    report::logged,
     resume::LAST,
     train,
 };
@@ -97,7 +96,7 @@ impl<'a> Stage<'a> {
                 ..settings
             },
         };
-        if train::train(self.comm, args)? != ExitCode::SUCCESS {
+        if train::train(self.comm, args)?.stopped {
             bail!(
                 "{}: stopped before its end; begin the demo again",
                 run.display()
@@ -144,7 +143,7 @@ impl Trained<'_> {
 
     /// Epoch and accuracy of each evaluation on the validation windows.
     pub fn accuracies(&self) -> Result<Vec<(u64, f64)>> {
-        let lines = read_log(&self.run)?;
+        let lines = logged(&self.run)?;
         let evaluations = lines.iter().filter(|line| line["event"] == "evaluation");
         let point = evaluations.map(|line| {
             let pair = || Some((line["epoch"].as_u64()?, line["valid"]["accuracy"].as_f64()?));

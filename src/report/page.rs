@@ -7,7 +7,7 @@ use serde_json::Value;
 use tfbind_prep::schema::PredictionFile;
 
 use super::{
-    read_log,
+    logged,
     svg::{BLUE, GREEN, ORANGE, Panel, Svg},
     targets,
 };
@@ -78,7 +78,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
 }
 
 fn curves(run: &Path, minimised: Loss) -> Result<String> {
-    let lines = read_log(run)?;
+    let lines = logged(run)?;
     let of = |event: &'static str| lines.iter().filter(move |line| line["event"] == event);
     let point = |line: &Value, value: &Value| Some((line["step"].as_f64()?, value.as_f64()?));
     let train: Vec<_> = of("step")

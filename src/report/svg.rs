@@ -284,7 +284,20 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     out
 }
 
-fn short(value: f64) -> String {
+/// 1, 2 and 5 of every power of ten; only the powers where there are many.
+pub fn decades((low, high): (f64, f64)) -> Vec<(f64, String)> {
+    let steps: &[f64] = if high / low > 3000.0 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+    let inside = all.filter(|level| (low..=high).contains(level));
+    inside.map(|level| (level, format!("{level}"))).collect()
+}
+
+pub fn short(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.01 {
         format!("{value:.0e}")
     } else {

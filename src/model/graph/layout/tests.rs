@@ -169,7 +169,8 @@ fn bf16_is_near() {
             Arch::UnetAttention,
             BatchNorm::Rank,
             Layout::ChannelsLast,
-            0.8,
+            // With gates, which multiply what is rounded: 0.92.
+            1.1,
         ),
     ] {
         let [mut own, mut plain] = nets(Kind::Float, arch, batch_norm, 1024);

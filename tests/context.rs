@@ -1,0 +1,330 @@
+//! Models of a base from its context: against PyTorch (tests/golden), and counted over ranks to the last one.
+
+use std::fs;
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor, no_grad};
+use tfbind_mpi::{
+    checkpoint::Checkpoint,
+    comm::Solo,
+    counts::{Counter, Neighbours, Reading, Seen},
+    data::{Draw, Rows},
+    engine::{Build, EngineChoice},
+    flat::Slot,
+    model::{Arch, Io, Options},
+    sampler::SplitMix,
+    timeline::Timeline,
+};
+use tfbind_prep::schema::{Central, ContextWriter, Contig, Header, Stretch, Task};
+
+use crate::{
+    common::Run,
+    golden::{golden, uniform},
+};
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let all = value.as_array().unwrap().iter();
+    all.map(|one| one.as_f64().unwrap()).collect()
+}
+
+/// context.py's number for an element of a parameter.
+fn value(slot: &Slot, u: f64) -> f64 {
+    let scale = match slot.name.ends_with("bias") {
+        true => 0.1,
+        false => (3.0 / slot.shape[1..].iter().product::<i64>() as f64).sqrt(),
+    };
+    f64::from(((2.0 * u - 1.0) * scale) as f32)
+}
+
+/// Norm, and products with four streams of numbers.
+fn digest(tensor: &Tensor) -> Vec<f64> {
+    let flat = Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap();
+    let norm = flat.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let product = |stream: u32| {
+        let all = flat.iter().enumerate();
+        let each = all.map(|(i, x)| x * (2.0 * uniform(stream, i as u32) - 1.0));
+        each.sum()
+    };
+    let products = (2110..2114).map(product);
+    [norm].into_iter().chain(products).collect()
+}
+
+#[test]
+fn models_of_context_equal_pytorch_in_logits_loss_and_every_gradient() {
+    let all: Value = serde_json::from_slice(&fs::read(golden("context.json")).unwrap()).unwrap();
+    for (name, case) in all.as_object().unwrap() {
+        let arch = Arch::ALL.iter().find(|arch| arch.name() == name).unwrap();
+        let build = Build {
+            arch: *arch,
+            options: Options::default(),
+            io: Io {
+                length: case["length"].as_i64().unwrap(),
+                ..arch.paper().io
+            },
+            device: Device::Cpu,
+            engine: EngineChoice::Libtorch,
+            kind: Kind::Double,
+            seed: 0,
+            prior: None,
+        };
+        let mut net = build.net().unwrap();
+        for (t, (slot, mut tensor)) in net.flat.named().enumerate() {
+            let of = |i| value(slot, uniform(t as u32, i));
+            let values: Vec<f64> = (0..slot.numel() as u32).map(of).collect();
+            no_grad(|| tensor.copy_(&Tensor::from_slice(&values).view(slot.shape.as_slice())));
+        }
+        let codes = |of: &Value| numbers(of).into_iter();
+        let rows = Rows {
+            draws: (0..3).map(Draw::from).collect(),
+            seq: codes(&case["seq"]).map(|code| code as u8).collect(),
+            label: codes(&case["label"]).map(|label| label as i8).collect(),
+            repeat: vec![false; 3],
+            ..Rows::default()
+        };
+        let logits = net.engine.logits(&rows).unwrap();
+        let expected = numbers(&case["logits"]);
+        assert_eq!(logits.len(), expected.len());
+        for (own, expected) in logits.into_iter().zip(expected) {
+            let off = (f64::from(own) - expected).abs();
+            assert!(off < 1e-6, "{name}: logit {own}, {expected}");
+        }
+        let mut timeline = Timeline::new(&Solo, Device::Cpu, false);
+        let (loss, valid) = net.engine.gradients(&rows, &mut timeline, &|_| {}).unwrap();
+        let expected = case["loss"].as_f64().unwrap();
+        assert!((loss - expected).abs() < 1e-9, "{name}: {loss} {expected}");
+        assert_eq!(valid, 2.0);
+        let gradients = case["gradients"].as_object().unwrap();
+        assert_eq!(net.flat.parameter_slots.len(), gradients.len());
+        for slot in &net.flat.parameter_slots {
+            let own = digest(&slot.view(&net.flat.gradients));
+            let expected = numbers(&gradients[&slot.name]);
+            for (own, of) in own.iter().zip(&expected) {
+                let off = (own - of).abs();
+                assert!(off < 1e-9 * expected[0], "{name} {}: {own} {of}", slot.name);
+            }
+        }
+    }
+}
+
+const FLANK: usize = 6;
+
+/// A sequence whose next base mostly follows from the one before, so that there is something to count.
+fn sequence(seed: u64, bases: usize) -> Vec<u8> {
+    let mut random = SplitMix::keyed(&[seed]);
+    let mut last = 0;
+    let mut next = || {
+        last = match random.below(3) {
+            0 => random.below(4) as u8,
+            _ => (last + 1) % 4,
+        };
+        last
+    };
+    (0..bases).map(|_| next()).collect()
+}
+
+/// Windows around every base of three sequences; returns that which trains.
+fn write(run: &Run, name: &str, seed: u64, central: Central) -> Vec<u8> {
+    let task = Task::Central(central);
+    let splits = [("train", 700), ("valid", 90), ("test", 150)];
+    let header = Header {
+        task,
+        length: 2 * FLANK + 1,
+        margin: 0,
+        genome: "made".into(),
+        contigs: vec![Contig {
+            name: "c".into(),
+            size: 10_000,
+        }],
+        tracks: Vec::new(),
+        targets: vec![task.to_string()],
+        groups: vec![String::new()],
+        normalise: "none".into(),
+        missing: "none".into(),
+        recipe: format!("seed = {seed}\n"),
+        recipe_hash: format!("{seed:08}"),
+    };
+    let mut writer = ContextWriter::create(run.path(name), &header).unwrap();
+    let mut train = Vec::new();
+    for (number, (split, bases)) in splits.into_iter().enumerate() {
+        let stretch = Stretch {
+            contig: 0,
+            start: 1000 * number as u64,
+            bases: bases as u64,
+        };
+        writer.add_split(split, vec![stretch], None).unwrap();
+        let codes = sequence(seed + number as u64, bases);
+        writer.append(split, &codes).unwrap();
+        if split == "train" {
+            train = codes;
+        }
+    }
+    writer.finish().unwrap();
+    train
+}
+
+/// What a pass over all windows of a sequence counts.
+fn counted(neighbours: Neighbours, codes: &[u8]) -> Seen {
+    let reading = Reading {
+        neighbours,
+        gamma: 10.0,
+    };
+    let mut counter = Counter::new(reading, 4, Some(3));
+    for window in codes.windows(2 * FLANK + 1) {
+        let mut window = window.to_vec();
+        let base = std::mem::replace(&mut window[FLANK], 4);
+        counter.count(&window, base as i8);
+    }
+    counter.take_own()
+}
+
+fn table(run: &Run, name: &str) -> Seen {
+    let checkpoint = Checkpoint::read(&run.path(name).join("last.safetensors")).unwrap();
+    checkpoint.counted().unwrap().clone()
+}
+
+#[test]
+fn ranks_in_any_number_count_the_same_also_cut_and_gone_on_with() {
+    let mut run = Run::new();
+    let codes = write(&run, "data.h5", 1, Central::Base);
+    for (arch, option, bases, neighbours) in [
+        ("kmer", "--kmer", "3", Neighbours::Around(3)),
+        ("markov", "--markov-order", "5", Neighbours::Before(5)),
+    ] {
+        let expected = counted(neighbours, &codes);
+        assert_eq!(expected.total(), 2 * (700 - 2 * FLANK as u64));
+        let plan = ["--arch", arch, option, bases, "--global-batch", "64"];
+        let mut reports = Vec::new();
+        for ranks in [1, 2] {
+            let name = format!("{arch}{ranks}");
+            let out = run.ranks(ranks).train(&name, &plan);
+            assert!(
+                out.contains("counts  "),
+                "the plan says what is counted: {out}"
+            );
+            assert_eq!(table(&run, &name), expected, "{name}");
+            let text = fs::read_to_string(run.path(&name).join("metrics.jsonl")).unwrap();
+            let evaluation = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let mut evaluation = evaluation.filter(|line| line["event"] == "evaluation");
+            reports.push(evaluation.next().unwrap()["valid"].clone());
+        }
+        assert_eq!(reports[0]["accuracy"], reports[1]["accuracy"]);
+        assert!(
+            reports[0]["accuracy"].as_f64().unwrap() > 0.5,
+            "{reports:?}"
+        );
+
+        let cut = format!("{arch}-cut");
+        run.ranks(2)
+            .train(&cut, &[&plan[..], &["--stop-at", "4"]].concat());
+        assert!(table(&run, &cut).total() < expected.total());
+        let refused = run.ranks(1).fails(&["evaluate", &cut, "--split", "train"]);
+        assert!(
+            refused.contains("a part of the training windows"),
+            "{refused}"
+        );
+        run.ranks(1).train(&cut, &["--resume"]);
+        assert_eq!(table(&run, &cut), expected, "{cut}");
+    }
+}
+
+#[test]
+fn windows_that_were_counted_are_scored_without_themselves() {
+    let mut run = Run::new();
+    write(&run, "data.h5", 4, Central::Base);
+    run.train("kmer", &["--arch", "kmer", "--kmer", "5"]);
+    let accuracy = |run: &Run, split: &str| -> f64 {
+        let out = run.ok(&["evaluate", "kmer", "--split", split]);
+        let line = out.lines().find_map(|line| line.strip_prefix("accuracy "));
+        line.unwrap().parse().unwrap()
+    };
+    let own = accuracy(&run, "train");
+    // 5 bases on a side are seen once each in 700: by heart they would all be right.
+    assert!(own < 0.95 && own > 0.4, "{own}");
+    assert_eq!(accuracy(run.ranks(2), "train"), own);
+}
+
+#[test]
+fn labels_of_two_kinds_are_counted_on_both_strands() {
+    let run = Run::new();
+    for (name, central) in [("pair", Central::BasePair), ("purine", Central::Purine)] {
+        write(&run, "data.h5", 6, central);
+        run.train(name, &["--arch", "kmer", "--kmer", "2"]);
+        let total = table(&run, name).total();
+        assert_eq!(total, 2 * (700 - 2 * FLANK as u64), "{name}");
+        run.ok(&["evaluate", name]);
+    }
+}
+
+#[test]
+fn what_has_no_meaning_for_counts_is_refused() {
+    let run = Run::new();
+    write(&run, "data.h5", 8, Central::Base);
+    let base = ["train", "--data", "data.h5", "--run", "run", "--arch"];
+    for (arguments, said) in [
+        (&["kmer", "--epochs", "2"][..], "counts every window once"),
+        (&["kmer", "--lr", "0.1"], "--lr has no meaning"),
+        (
+            &["kmer", "--reverse-complement"],
+            "both strands are counted",
+        ),
+        (&["kmer", "--kmer", "8"], "1 to 7"),
+        (&["kmer", "--kmer", "7"], "wider windows"),
+        (&["kmer", "--markov-order", "3"], "belongs to markov"),
+        (&["kmer", "--engine", "libtorch"], "is counted"),
+        (
+            &["context-mlp", "--kmer", "3"],
+            "belong to models that count",
+        ),
+    ] {
+        let error = run.fails(&[&base[..], arguments].concat());
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+    run.train("run", &["--arch", "kmer", "--kmer", "2"]);
+    let error = run.fails(&["train", "--run", "run", "--resume", "--kmer", "3"]);
+    assert!(error.contains("a run goes on only as it began"), "{error}");
+}
+
+#[test]
+fn a_network_learns_beside_what_another_run_counted() {
+    let mut run = Run::new();
+    write(&run, "counted.h5", 20, Central::Base);
+    write(&run, "data.h5", 30, Central::Base);
+    let counted = ["--data", "counted.h5", "--arch", "kmer", "--kmer", "2"];
+    run.ok(&[&["train", "--run", "kmer"], &counted[..]].concat());
+    let plan = [
+        "--arch",
+        "context-mlp",
+        "--kmer-input",
+        "kmer",
+        "--global-batch",
+        "64",
+        "--epochs",
+        "2",
+    ];
+    run.ranks(2).train("mlp", &plan);
+    assert_eq!(table(&run, "mlp"), table(&run, "kmer"));
+    run.ranks(1).train("one", &plan);
+    for (one, two) in run.losses("one").iter().zip(run.losses("mlp")) {
+        assert!((one - two).abs() < 1e-3 * one, "{one} {two}");
+    }
+    // The table travels with the weights.
+    fs::remove_dir_all(run.path("kmer")).unwrap();
+    run.ok(&["evaluate", "mlp"]);
+    let refused = run.fails(&[
+        "train",
+        "--data",
+        "data.h5",
+        "--run",
+        "again",
+        "--arch",
+        "context-cnn",
+        "--kmer-input",
+        "mlp",
+    ]);
+    assert!(
+        refused.contains("--kmer-input names one of kmer or markov"),
+        "{refused}"
+    );
+}
