@@ -33,7 +33,7 @@ seconds_of() {
 
 is_count() { [[ $1 =~ ^[0-9]+$ ]]; }
 
-# job_id, array_index, queue, hosts, nodefile, jobfs, wall_seconds.
+# job_id, queue, hosts, nodefile, jobfs, wall_seconds.
 find_job() {
     job_id=${PBS_JOBID:-${SLURM_JOB_ID:-}}
     [ -n "$job_id" ] || fail "neither PBS_JOBID nor SLURM_JOB_ID is set: this is a job file, give it to qsub or sbatch"
@@ -52,7 +52,6 @@ find_job() {
     # Gadi routes a job of queue gpuvolta to gpuvolta-exec.
     queue=${PBS_O_QUEUE:-${PBS_QUEUE:-${SLURM_JOB_PARTITION:-}}}
     queue=${queue%-exec}
-    array_index=${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-${SLURM_ARRAY_TASK_ID:-}}}
     # A disk of each host that is emptied when the job ends.
     jobfs=${PBS_JOBFS:-${SLURM_TMPDIR:-${TMPDIR:-}}}
     local limit=${PBS_WALLTIME:-$(requested walltime)}
@@ -154,8 +153,6 @@ qsub_again() {
     # One -l for all: Slurm's qsub heeds only the last one.
     [ ${#asked[@]} -eq 0 ] || options+=(-l "$(IFS=,; echo "${asked[*]}")")
     [ -z "$queue" ] || options+=(-q "$queue")
-    # Of an array this index alone; PBS takes no range of one.
-    [ -z "$array_index" ] || options+=(-J "$array_index-$((array_index + 1)):2")
     qsub "${options[@]}" -v "$(hand_on "$run")" "$home/$job_file"
 }
 
@@ -171,7 +168,6 @@ sbatch_again() {
         --mem ${SLURM_MEM_PER_NODE:-}
         --time ${wall_seconds:+$(clock "$wall_seconds")}
         --partition ${SLURM_JOB_PARTITION:-}
-        --account ${SLURM_JOB_ACCOUNT:-}
-        --array $array_index"
+        --account ${SLURM_JOB_ACCOUNT:-}"
     sbatch --parsable "${options[@]}" --export="ALL,$(hand_on "$run")" "$home/$job_file"
 }

@@ -70,7 +70,7 @@ metrics_line() {
 
 of_evaluation() { grep -o "\"$1\": [^,}]*" "$run/evaluation_metrics$([ "$split" = test ] || echo "_$split").json" | head -n 1 | cut -d' ' -f2; }
 
-# report [TEXT]: TEXT is what a job that does not train has to show.
+# report TEXT: what the job has to show.
 report() {
     local table=$run/job/jobs.tsv units all_seconds all_units jobs
     units=$(service_units "$SECONDS")
@@ -94,7 +94,7 @@ report() {
         row "GPU busy" "$(gpu_busy)"
         row data "$DATA$([ "$data" = "$DATA" ] || echo ", read from $data")"
         row run "$run"
-        if [ $# -gt 0 ]; then printf '%s\n' "$1"; else training; fi
+        printf '%s\n' "$1"
     } >"$run/job/report.txt"
     cat "$run/job/report.txt"
 }
@@ -109,6 +109,19 @@ training() {
     row samples/s "$(of_log step samples_per_s | awk '{ printf "%.1f", $1 }')"
     row validation "${validated:-none yet}"
     row "$split" "${tested:-not evaluated yet}"
+}
+
+# The best trials, in the columns that fit on a page.
+sweep_table() {
+    row steps "$first_step to $last in this job, of all trials"
+    [ -e "$run/sweep.csv" ] || return 0
+    head -n 11 "$run/sweep.csv" | awk -F, '
+        NR == 1 { while ($(count + 1) != "run") count++ }
+        { for (i = 1; i <= count; i++) { cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i) } }
+        END { for (row = 1; row <= NR; row++) {
+                  line = ""
+                  for (i = 1; i <= count; i++) line = line sprintf("%*s  ", width[i], cell[row, i])
+                  sub(/ +$/, "", line); print line } }'
 }
 
 # The columns of a scaling study that fit on a page.

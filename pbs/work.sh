@@ -1,15 +1,17 @@
 # What the jobs do: train, sweep, prep, scaling. Part of job.sh.
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # job.sh and its parts share variables
 
-# Step of the last checkpoint, 0 where there is none: from the JSON with which a safetensors file begins.
+# Step of the last checkpoint, of a sweep those of all its trials together; 0 where there is none. From the JSON with which
+# a safetensors file begins.
 last_step() {
-    local file=$run/last.safetensors
-    if [ -e "$file" ]; then
-        head -c 65536 "$file" | tr -d '\\\0' | grep -ao '"progress":{"step":[0-9]*' | grep -o '[0-9]*$' \
+    local file step sum=0
+    for file in "$run"/last.safetensors "$run"/trial-*/last.safetensors; do
+        [ -e "$file" ] || continue
+        step=$(head -c 65536 "$file" | tr -d '\\\0' | grep -ao '"progress":{"step":[0-9]*' | grep -o '[0-9]*$') \
             || fail "$file: no checkpoint of this program: give another RUN"
-    else
-        echo 0
-    fi
+        sum=$((sum + step))
+    done
+    echo "$sum"
 }
 
 # Of two jobs in one run folder each would undo what the other does.
@@ -30,58 +32,60 @@ ask_doctor() {
     [ "$code" -eq 0 ] || fail "doctor found what is wrong (see above): nothing was done"
 }
 
+# Trains, and evaluates when that is done.
 train_job() {
     begin "$1" ''
-    train "${TRAIN:-}"
+    prepare
+    local contents
+    if [ -e "$run/last.safetensors" ]; then
+        without_from "${options[@]}"
+        options+=(--resume)
+    fi
+    split="test"
+    work train --run "$run"
+    if [ "$ended" = 'done' ]; then
+        # A file may have been made without test windows.
+        contents=$(tfbind-prep inspect "$data" 2>/dev/null | grep -o '^[a-z]*:') || contents=test:
+        [[ $contents == *test:* ]] || split=valid
+        watch "${launch[@]}" tfbind-mpi evaluate "$run" --data "$data" --split "$split" "${device[@]}"
+        end_of_work
+    fi
+    go_on training
 }
 
-# One job of an array trains with the line of SWEEP that has its index, in a folder of its own.
+# Every trial of SWEEP, on groups of the job's ranks.
 sweep_job() {
     begin "$1" sweep
-    local line
-    [ -n "$array_index" ] || fail "PBS_ARRAY_INDEX is not set: this is an array, qsub -J 1-8 $job_file"
-    [ -r "${SWEEP:-}" ] || fail "SWEEP=${SWEEP:-}: give the file with a line of train options for each job of the array"
-    line=$(sed -n "${array_index}p" "$SWEEP")
-    if [ "$array_index" -gt "$(awk 'END { print NR }' "$SWEEP")" ]; then
-        say "$SWEEP has no line $array_index: nothing to do"
-        exit 0
-    fi
-    run=$RUN/$array_index
-    train "${TRAIN:-} $line"
+    [ -r "${SWEEP:-}" ] || fail "SWEEP=${SWEEP:-}: give the file that says what is tried (tfbind-mpi sweep --help shows one)"
+    prepare
+    work sweep "$SWEEP" --run "$run"
+    go_on sweep_table
 }
 
-train() {
+# Up to the doctor's word; `options` are those of TRAIN.
+prepare() {
     [ -r "$DATA" ] || fail "DATA=$DATA: cannot be read on $(hostname); does the job see that file system (STORAGE)?"
     claim_run
     first_step=$(last_step)
     stage
     ask_doctor "${launch[@]}" tfbind-mpi doctor --data "$data" --run "$run" "${device[@]}"
-    train_once "$1"
-    go_on
-}
-
-# Trains, and evaluates when that is done. `ended` says how it went, `code` is the job's.
-train_once() {
-    local -a options=()
-    local contents
-    read -ra options <<<"$1"
+    read -ra options <<<"${TRAIN:-}"
     # The run remembers where the data stay, not the copy on this job's disks.
     [ "$data" = "$DATA" ] || options+=(--data-copy "$data")
-    if [ -e "$run/last.safetensors" ]; then
-        without_from "${options[@]}"
-        options+=(--resume)
-    fi
+}
+
+# What ranks do until the wall time: work COMMAND.
+work() {
     start_gpu_samples
-    until_margin "${launch[@]}" tfbind-mpi train --data "$DATA" --run "$run" "${device[@]}" "${options[@]}"
+    until_margin "${launch[@]}" tfbind-mpi "$@" --data "$DATA" "${device[@]}" "${options[@]}"
     stop_gpu_samples
-    ended=failed split=test
-    if [ "$code" -eq 0 ]; then
-        # A file may have been made without test windows.
-        contents=$(tfbind-prep inspect "$data" 2>/dev/null | grep -o '^[a-z]*:') || contents=test:
-        [[ $contents == *test:* ]] || split=valid
-        watch "${launch[@]}" tfbind-mpi evaluate "$run" --data "$data" --split "$split" "${device[@]}"
-        [ "$code" -ne 0 ] || ended='done'
-    fi
+    end_of_work
+}
+
+# `ended` says how it went, `code` is the job's.
+end_of_work() {
+    ended=failed
+    [ "$code" -ne 0 ] || ended='done'
     # Open MPI's mpirun returns 1 after SIGTERM, though the ranks have saved.
     [[ $ended == 'done' || ($code -ne 75 && -z $signalled) ]] || ended=stopped
 }
@@ -99,7 +103,7 @@ without_from() {
     done
 }
 
-# Says how the job ended, and submits the next one if there is more to do.
+# Says how the job ended, and submits the next one if there is more to do: go_on WHAT_IT_SHOWS.
 go_on() {
     local count next
     last=$(last_step) count=$(resubmits)
@@ -120,7 +124,7 @@ go_on() {
                 outcome="wall time, and qsub failed (${next:-see above}): submit it again"
             fi ;;
     esac
-    report
+    report "$("$1")"
     exit "$code"
 }
 

@@ -70,6 +70,9 @@ impl Applied {
             up_activation: header.up_activation,
             reading: header.plan.reading(header.arch)?,
             mirror: windows.header.task.mirror(),
+            width: header.plan.width,
+            // Only training drops; an engine that cannot need not.
+            no_dropout: true,
             ..Options::default()
         };
         let net = Build {
@@ -97,6 +100,17 @@ impl Applied {
             );
             net.engine.leave_one_out();
         }
+        let net = match args.both_strands {
+            true => {
+                ensure!(
+                    windows.io().classes == 1,
+                    "--both-strands is for labels of 0 and 1; {} holds classes",
+                    data.display()
+                );
+                net.on_both_strands(windows.io())
+            }
+            false => net,
+        };
         Ok(Self {
             checkpoint,
             header,

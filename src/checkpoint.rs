@@ -1,16 +1,11 @@
 //! A checkpoint is one safetensors file: weights and running statistics by name, the optimizer's moments, and a
 //! header in JSON that says where training stood. Written beside its name, synced, renamed: a kill leaves the old one.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use tfbind_prep::partial::PartialFile;
 
 use crate::{
@@ -20,6 +15,7 @@ use crate::{
     optim::Optimizer,
     plan::Settings,
     sampler::Position,
+    weights::{OPTIMIZER, Weights},
 };
 
 const FORMAT: &str = "tfbind-mpi/checkpoint 1";
@@ -79,11 +75,12 @@ pub struct Header {
 
 impl Header {
     /// What has to be the same for a run to go on.
-    pub fn identity(&self) -> [(&'static str, String); 7] {
+    pub fn identity(&self) -> [(&'static str, String); 8] {
         let counts = (self.plan.kmer, self.plan.markov_order);
         [
             ("arch", format!("{:?}", self.arch)),
             ("up_activation", format!("{:?}", self.up_activation)),
+            ("width", format!("{:?}", self.plan.width)),
             ("sizes", format!("{:?}", self.io)),
             ("tracks", self.tracks.join(",")),
             ("targets", self.targets.join(",")),
@@ -96,17 +93,16 @@ impl Header {
 /// Names of the table of what was counted: keys in ascending order, and how often each was seen.
 const COUNTED: [&str; 2] = ["counts.keys", "counts.times"];
 
-pub fn save(path: &Path, header: &Header, net: &Net, optimizer: &Optimizer) -> Result<()> {
+/// Without an optimizer there is nothing to go on with.
+pub fn save(path: &Path, header: &Header, net: &Net, optimizer: Option<&Optimizer>) -> Result<()> {
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-    let moments = [
-        ("optimizer.first", &optimizer.first),
-        ("optimizer.second", &optimizer.second),
-    ];
+    let moments = optimizer.into_iter().flat_map(|optimizer| {
+        let named = [("first", &optimizer.first), ("second", &optimizer.second)];
+        named.map(|(name, of)| (format!("{OPTIMIZER}{name}"), of.shallow_clone()))
+    });
     let named = net.flat.named();
     let named = named.map(|(slot, tensor)| (slot.name.clone(), tensor));
-    for (name, tensor) in
-        named.chain(moments.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())))
-    {
+    for (name, tensor) in named.chain(moments) {
         let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
@@ -152,9 +148,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A checkpoint read into memory.
 pub struct Checkpoint {
-    path: PathBuf,
     pub header: Header,
-    tensors: HashMap<String, (Vec<i64>, Vec<f32>)>,
+    weights: Weights,
     counted: Option<Seen>,
 }
 
@@ -179,58 +174,39 @@ impl Checkpoint {
             .with_context(|| format!("{shown}: no header"))?;
         let header =
             serde_json::from_str(header).with_context(|| format!("{shown}: unreadable header"))?;
-        let mut tensors = HashMap::new();
-        let mut counted: [Option<Vec<u32>>; 2] = COUNTED.map(|_| None);
-        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
-            let of_counts = COUNTED.iter().position(|of| *of == name);
-            let expected = of_counts.map_or(Dtype::F32, |_| Dtype::U32);
-            ensure!(
-                view.dtype() == expected,
-                "{shown}: {name} is {:?}, expected {expected:?}",
-                view.dtype()
-            );
-            let words = view.data().as_chunks::<4>().0.iter();
-            if let Some(part) = of_counts {
-                counted[part] = Some(words.map(|word| u32::from_le_bytes(*word)).collect());
-                continue;
-            }
-            let values = words.map(|word| f32::from_le_bytes(*word)).collect();
-            let shape = view.shape().iter().map(|&n| n as i64).collect();
-            tensors.insert(name, (shape, values));
-        }
-        let counted = match counted {
+        let weights = Weights::parse(path, &bytes)?;
+        let counted = match COUNTED.map(|name| weights.words(name)) {
             [Some(keys), Some(times)] => {
-                let seen: Result<Seen> = Seen::from_parts(&keys, &times);
+                let seen: Result<Seen> = Seen::from_parts(keys, times);
                 Some(seen.with_context(|| format!("{shown}: use another one of the run"))?)
             }
             _ => None,
         };
         Ok(Self {
-            path: path.to_path_buf(),
             header,
-            tensors,
+            weights,
             counted,
         })
     }
 
     /// Fills the model, and the optimizer where training goes on.
     pub fn restore(&self, net: &mut Net, optimizer: Option<&Optimizer>) -> Result<()> {
-        for (slot, tensor) in net.flat.named() {
-            self.fill(&slot.name, &tensor)?;
-        }
+        self.weights.restore(&net.flat)?;
         if let Some(counter) = net.engine.counter_mut() {
             self.restore_counts(counter)?;
         }
         if let Some(optimizer) = optimizer {
-            self.fill("optimizer.first", &optimizer.first)?;
-            self.fill("optimizer.second", &optimizer.second)?;
+            let named = [("first", &optimizer.first), ("second", &optimizer.second)];
+            for (name, tensor) in named {
+                self.weights.fill(&format!("{OPTIMIZER}{name}"), tensor)?;
+            }
         }
         Ok(())
     }
 
     /// Fills a table that holds nothing yet.
     pub fn restore_counts(&self, counter: &mut Counter) -> Result<()> {
-        let shown = self.path.display();
+        let shown = self.weights.path.display();
         let counted = self.counted.as_ref();
         let counted = counted.with_context(|| format!("{shown}: {} is missing", COUNTED[0]))?;
         let largest = counted.keys().last();
@@ -248,28 +224,6 @@ impl Checkpoint {
 
     /// All tensors by name, for comparing two checkpoints.
     pub fn sorted_tensors(&self) -> Vec<(String, Vec<f32>)> {
-        let mut all: Vec<_> = self
-            .tensors
-            .iter()
-            .map(|(name, (_, values))| (name.clone(), values.clone()))
-            .collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
-    }
-
-    fn fill(&self, name: &str, tensor: &Tensor) -> Result<()> {
-        let shown = self.path.display();
-        let (shape, values) = self
-            .tensors
-            .get(name)
-            .with_context(|| format!("{shown}: {name} is missing"))?;
-        ensure!(
-            *shape == tensor.size(),
-            "{shown}: {name} has shape {shape:?}, the model needs {:?}",
-            tensor.size()
-        );
-        let values = Tensor::from_slice(values).view(shape.as_slice());
-        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
-        Ok(())
+        self.weights.sorted()
     }
 }

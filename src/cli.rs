@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    demo::Demo,
     device::DeviceChoice,
     engine::EngineChoice,
     evaluate::{BinLabel, BinScore},
@@ -29,6 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Train a model; under mpirun on as many ranks as it starts
     Train(Box<TrainArgs>),
+    /// Train many settings, each on a group of the ranks, and compare them
+    #[command(after_help = include_str!("../docs/sweep.toml"))]
+    Sweep(Box<SweepArgs>),
     /// Show on a data set that N ranks compute what one process with all their rows computes
     Verify(Box<VerifyArgs>),
     /// Metrics of a trained model on a split of a data file
@@ -37,6 +41,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// What a model's output rests on: the relevance of every base and signal, or what is lost without the flanks
     Explain(ExplainArgs),
+    /// Make a run of weights that another program trained, for evaluate, predict and report
+    Import(ImportArgs),
     /// Draw curves and a genome view of a run, and bind them into one HTML page
     Report(ReportArgs),
     /// Say in one screen what is wrong with a node or a cluster; under mpirun on as many ranks as it starts
@@ -46,6 +52,8 @@ pub enum Command {
     Bench(Bench),
     /// List the models, or print one as a table of layers
     Models(ModelsArgs),
+    /// Train small models of a class on generated data, published figures beside ours; without a name, list them
+    Demo(DemoArgs),
 }
 
 #[derive(Args, Debug)]
@@ -65,9 +73,27 @@ pub struct TrainArgs {
     /// Write what every rank did when, for Perfetto or chrome://tracing
     #[arg(long)]
     pub trace: Option<PathBuf>,
+    /// Log to the run folder and print only errors and, on a terminal, the progress bar
+    #[arg(long)]
+    pub quiet: bool,
     /// The same as --batch-norm sync
     #[arg(long, conflicts_with = "batch_norm")]
     pub sync_bn: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Args, Debug)]
+pub struct SweepArgs {
+    /// TOML file that says what is tried, such as the one below
+    pub file: PathBuf,
+    /// Folder for the trials, sweep.csv and sweep.svg; a sweep that was interrupted goes on [default: run of the file]
+    #[arg(long)]
+    pub run: Option<PathBuf>,
+    /// Read this copy of --data, such as one on the node's own disk
+    #[arg(long)]
+    pub data_copy: Option<PathBuf>,
+    /// Of every trial, over [base] of the file
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -107,6 +133,9 @@ pub struct ApplyArgs {
     /// Windows of a batch: Keras' dice depends on it
     #[arg(long, default_value_t = 64)]
     pub eval_batch: usize,
+    /// Mean of the probabilities of a window and of its reverse complement
+    #[arg(long)]
+    pub both_strands: bool,
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
     /// What computes
@@ -182,6 +211,29 @@ pub struct ExplainArgs {
     /// Folder for the tables and pictures [default: beside the checkpoint]
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// Model the weights are of
+    #[arg(long, value_enum)]
+    pub arch: Arch,
+    /// Safetensors file with this program's names and layouts; docs/weights.md lists them, tools/convert_weights.py writes
+    /// it from Keras' and PyTorch's files
+    #[arg(long)]
+    pub weights: PathBuf,
+    /// HDF5 file of tfbind-prep with the windows that the model reads and the targets it predicts
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Run folder to make
+    #[arg(long)]
+    pub run: PathBuf,
+    /// After the U-Net's transposed convolutions
+    #[arg(long)]
+    pub up_activation: Option<Activation>,
+    /// Share of the published filters and hidden units [default: 1]
+    #[arg(long)]
+    pub width: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -277,6 +329,20 @@ pub struct ScalingArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct DemoArgs {
+    pub demo: Option<Demo>,
+    /// Folder for data, runs, table and pictures [default: runs/demos/NAME]
+    #[arg(long, requires = "demo")]
+    pub out: Option<PathBuf>,
+    /// Passes over the data [default: as many as published]
+    #[arg(long, requires = "demo")]
+    pub epochs: Option<u64>,
+    /// Runs, with the seeds 1, 2, ... [default: as many as take less than a minute]
+    #[arg(long, requires = "demo")]
+    pub seeds: Option<u64>,
+}
+
+#[derive(Args, Debug)]
 pub struct ModelsArgs {
     pub arch: Option<Arch>,
     /// 4 bases and the signal tracks [default: as published]
@@ -291,4 +357,7 @@ pub struct ModelsArgs {
     /// After the U-Net's transposed convolutions
     #[arg(long)]
     pub up_activation: Option<Activation>,
+    /// Share of the published filters and hidden units [default: 1]
+    #[arg(long)]
+    pub width: Option<f64>,
 }

@@ -14,7 +14,7 @@ pub use mpi::{Mpi, end_job};
 pub use nccl::Nccl;
 pub use solo::Solo;
 pub use transport::{Transport, TransportChoice};
-pub use watch::place;
+pub use watch::{place, set_within};
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use anyhow::Result;
 pub trait Comm {
     fn rank(&self) -> usize;
     fn size(&self) -> usize;
-    /// Rank among the ranks of this host, and how many they are.
+    /// Rank among the job's ranks of this host, also in a group, and how many they are.
     fn local_rank(&self) -> usize;
     fn local_size(&self) -> usize;
     fn host(&self) -> &str;
@@ -39,6 +39,10 @@ pub trait Comm {
     /// On rank 0 the bytes of all ranks, in order of rank; empty elsewhere.
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>>;
     fn barrier(&self);
+    /// As `barrier`, but ranks may come hours apart: nobody is missed. One that dies ends the job all the same.
+    fn meet(&self);
+    /// The group of so many neighbouring ranks that this one is in; all ranks call it.
+    fn split(&self, ranks: usize) -> Result<Box<dyn Comm + '_>>;
     /// Runs a call that may wait for other ranks outside of MPI, as the host does for a sum on the GPU.
     fn watched(&self, call: &mut dyn FnMut());
     /// Seconds to add to this rank's time since `start` to get rank 0's time since its own.

@@ -15,7 +15,6 @@ use crate::{
     feed::Resident,
     gpu,
     model::{BatchNorm, Layout},
-    optim::Rule,
     plan::{Plan, Settings},
 };
 
@@ -94,6 +93,7 @@ pub struct Facts {
     pub gpu: Option<Gpu>,
     /// Synchronised batch norm over several ranks: the host takes part in every step.
     pub synced: bool,
+    /// Adam, and no limit to norms.
     pub adam: bool,
     /// The model has layers that know one layout and one precision.
     pub plain_only: bool,
@@ -155,7 +155,7 @@ impl Compute {
     pub fn of_training(plan: &Plan, windows: &Windows, device: Device) -> Result<Self> {
         let facts = Facts {
             synced: plan.options.batch_norm == BatchNorm::Sync,
-            adam: plan.optimizer == Rule::Adam,
+            adam: plan.runs_ahead(),
             plain_only: !plan.arch.paper().convolutional,
             data_bytes: Resident::bytes(windows),
             ..Facts::of(device)?
@@ -230,7 +230,7 @@ impl Compute {
         );
         ensure!(
             facts.adam || typed.look_every.is_none_or(|every| every == 1),
-            "--look-every: only --optimizer adam runs ahead of the host"
+            "--look-every: only --optimizer adam runs ahead of the host, and not with --max-norm"
         );
         let look_every = typed.look_every.unwrap_or(match on_gpu && facts.adam {
             true => LOOK_EVERY,

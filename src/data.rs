@@ -1,5 +1,6 @@
 //! One split of a data file as the trainer sees it: rows of base codes, signal and labels, never a chromosome.
 
+mod kept;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,6 +16,7 @@ use crate::{
     model::Io,
     sampler::SplitMix,
 };
+use kept::Kept;
 
 /// What one row of a batch is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +79,7 @@ pub struct Windows {
     pub header: Header,
     pub counts: Counts,
     split: Split,
+    kept: Kept,
 }
 
 impl Windows {
@@ -96,11 +99,14 @@ impl Windows {
             path.display(),
             split.len()
         );
-        Ok(Self {
+        let mut windows = Self {
             header: file.header().clone(),
             counts: split.counts(),
             split,
-        })
+            kept: Kept::default(),
+        };
+        windows.kept = Kept::of(&windows);
+        Ok(windows)
     }
 
     pub fn num_rows(&self) -> usize {
@@ -139,8 +145,9 @@ impl Windows {
         let (mut seq, mut signal, mut label) = (Vec::new(), Vec::new(), Vec::new());
         for draw in draws {
             for row in draw.row..=draw.row + u32::from(draw.between) {
-                self.split
-                    .read_into(row as usize, &mut seq, &mut signal, &mut label)?;
+                let (row, split) = (row as usize, &self.split);
+                self.kept
+                    .read_into(split, row, &mut seq, &mut signal, &mut label)?;
             }
             self.cut(*draw, &seq, &signal, &label, &mut rows);
             seq.clear();
@@ -215,13 +222,8 @@ impl Windows {
             }
         }
         if draw.reverse_complement {
-            let complement = |base: &u8| if *base < 4 { 3 - base } else { *base };
-            let turned: Vec<u8> = rows.seq[start..].iter().rev().map(complement).collect();
-            rows.seq[start..].copy_from_slice(&turned);
             let signals = rows.signal.len() - tracks * length;
-            rows.signal[signals..]
-                .chunks_exact_mut(length)
-                .for_each(<[f16]>::reverse);
+            turn(&mut rows.seq[start..], &mut rows.signal[signals..], length);
             let known = rows.label.len() - targets * labels;
             let known = &mut rows.label[known..];
             known.chunks_exact_mut(labels).for_each(<[i8]>::reverse);
@@ -230,6 +232,14 @@ impl Windows {
             }
         }
     }
+}
+
+/// The other strand of windows of `length` bases, one after the other.
+fn turn(seq: &mut [u8], signal: &mut [f16], length: usize) {
+    let complement = |base: &mut u8| *base = if *base < 4 { 3 - *base } else { *base };
+    seq.iter_mut().for_each(complement);
+    seq.chunks_exact_mut(length).for_each(<[u8]>::reverse);
+    signal.chunks_exact_mut(length).for_each(<[f16]>::reverse);
 }
 
 impl Rows {
@@ -257,6 +267,13 @@ impl Rows {
         self.signal.extend(other.signal);
         self.label.extend(other.label);
         self.repeat.extend(other.repeat);
+    }
+
+    /// Sequence and signal as the other strand has them; labels stay where they are.
+    pub fn reverse_complement(&self, io: Io) -> Rows {
+        let mut turned = self.clone();
+        turn(&mut turned.seq, &mut turned.signal, io.length as usize);
+        turned
     }
 
     /// Row `i` alone.

@@ -42,8 +42,28 @@ pub fn pick(
     }
 }
 
-/// Picks the device, shares the host's cores among its ranks, and prints rank -> host -> device.
+/// As `set_up_quietly`, and prints rank -> host -> device.
 pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> Result<Device> {
+    let device = set_up_quietly(choice, threads, comm)?;
+    let line = format!(
+        "rank {} -> {} -> {} ({} threads)",
+        comm.rank(),
+        comm.host(),
+        name(device),
+        tch::get_num_threads()
+    );
+    for line in gather_lines(comm, &line) {
+        println!("{line}");
+    }
+    Ok(device)
+}
+
+/// Picks the device and shares the host's cores among its ranks.
+pub fn set_up_quietly(
+    choice: DeviceChoice,
+    threads: Option<usize>,
+    comm: &dyn Comm,
+) -> Result<Device> {
     if choice != DeviceChoice::Cpu {
         gpu::load()?;
     }
@@ -54,15 +74,6 @@ pub fn set_up(choice: DeviceChoice, threads: Option<usize>, comm: &dyn Comm) -> 
         None => share_of_cores(comm.local_size())?,
     };
     tch::set_num_threads(threads as i32);
-    let line = format!(
-        "rank {} -> {} -> {} ({threads} threads)",
-        comm.rank(),
-        comm.host(),
-        name(device)
-    );
-    for line in gather_lines(comm, &line) {
-        println!("{line}");
-    }
     Ok(device)
 }
 

@@ -1,5 +1,6 @@
 //! The narrow door between the training loop and what computes.
 
+mod both_strands;
 mod counting;
 mod libtorch;
 mod native;
@@ -20,7 +21,8 @@ use crate::{
     counts::Counter,
     data::Rows,
     flat::FlatTensors,
-    model::{Arch, Io, Options, SumOverRanks},
+    loss::Loss,
+    model::{Arch, Graph, Io, Options, SumOverRanks},
     timeline::Timeline,
 };
 
@@ -114,6 +116,10 @@ impl Build {
         }
         store.set_kind(self.kind);
         let flat = FlatTensors::new(&store);
+        ensure!(
+            self.io.classes == 1 || self.options.loss == Loss::CrossEntropy,
+            "--loss: of several classes only the cross-entropy is known"
+        );
         if model.counter().is_some() && flat.parameters.numel() == 0 {
             ensure!(
                 self.engine == EngineChoice::Auto,
@@ -128,18 +134,26 @@ impl Build {
             EngineChoice::Libtorch => None,
             EngineChoice::Auto => {
                 native::check_wish()?;
-                native::native(&model, &flat, self.io, self.device, self.kind).ok()
+                self.native(&model, &flat).ok()
             }
             EngineChoice::Native => Some(
-                native::native(&model, &flat, self.io, self.device, self.kind)
+                self.native(&model, &flat)
                     .with_context(|| format!("--engine native: {}", self.arch.name()))?,
             ),
         };
         let (engine, name) = native.unwrap_or_else(|| {
-            let engine = Libtorch::new(model, self.io, self.device, self.kind);
+            let engine = Libtorch::new(model, self.io, self.options.loss, self.device, self.kind);
             (Box::new(engine), "libtorch")
         });
         Ok(Net { engine, flat, name })
+    }
+
+    fn native(&self, model: &Graph, flat: &FlatTensors) -> Result<(Box<dyn Engine>, &'static str)> {
+        ensure!(
+            self.options.loss == Loss::CrossEntropy,
+            "the native engine minimises the cross-entropy"
+        );
+        native::native(model, flat, self.io, self.device, self.kind)
     }
 }
 

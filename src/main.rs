@@ -7,11 +7,11 @@ use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
-    doctor, evaluate, explain,
+    demo, doctor, evaluate, explain, import,
     job::on_all_ranks,
     malloc,
     model::{Arch, Io, Options, thousands},
-    predict, report, scaling, stop, train, verify,
+    predict, report, scaling, stop, sweep, train, verify,
 };
 
 fn main() -> ExitCode {
@@ -37,12 +37,23 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
+        Command::Import(args) => import::import(args),
         Command::Bench(Bench::Scaling(args)) => {
             stop::listen().and_then(|()| scaling::scaling(&args, cli.stall_timeout))
         }
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
-            Ok(()) => return on_all_ranks(stall, |comm| train::train(comm, *args)),
+            Ok(()) => {
+                return on_all_ranks(stall, |comm| train::train(comm, *args).map(|of| of.code()));
+            }
+            Err(err) => Err(err),
+        },
+        Command::Sweep(args) => match stop::listen() {
+            Ok(()) => return on_all_ranks(stall, |comm| sweep::sweep(comm, &args)),
+            Err(err) => Err(err),
+        },
+        Command::Demo(args) => match stop::listen() {
+            Ok(()) => return on_all_ranks(stall, |comm| demo::run(comm, &args)),
             Err(err) => Err(err),
         },
         Command::Verify(args) => return on_all_ranks(stall, |comm| verify::verify(comm, *args)),
@@ -94,6 +105,7 @@ fn models(args: ModelsArgs) -> Result<()> {
     };
     let options = Options {
         up_activation: args.up_activation,
+        width: args.width,
         ..Options::default()
     };
     let graph = arch.build(&VarStore::new(Device::Cpu).root(), io, options)?;

@@ -2,20 +2,27 @@
 //!
 //! A model is a function `(path, io, options) -> Graph`; its paper, parameter count and result stand in its file.
 
+mod basset;
 mod cnn;
 mod context;
+mod danq;
 mod deepsea;
 mod graph;
 mod layers;
 mod registry;
 mod sync;
 mod tal1;
+mod toys;
+mod transformer;
+mod transunet;
 mod unet;
+mod unet_attention;
+mod unet_wide;
 
 #[cfg(test)]
 pub(crate) use graph::Builder;
-pub use graph::{Activation, Graph, Layout, Twin, thousands};
-pub(crate) use graph::{BN_EPS, BN_MOMENTUM, Op};
+pub use graph::{Activation, Graph, Layout, Output, Twin, thousands};
+pub(crate) use graph::{BN_EPS, BN_MOMENTUM, KERAS_NORM, Op};
 pub use registry::{Arch, Paper, Recipe, USUAL};
 pub use sync::SumOverRanks;
 
@@ -23,7 +30,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::counts::Reading;
+use crate::{counts::Reading, loss::Loss};
 
 /// Sizes that the data file dictates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +61,17 @@ impl Io {
         ensure!(
             self.per_base,
             "{name} predicts every base; the data file holds one label a window"
+        );
+        Ok(())
+    }
+
+    /// The length must be a multiple of the bases that the model's coarsest place spans.
+    fn check_length(&self, name: &str, stride: i64) -> Result<()> {
+        let near = (self.length / stride).max(1) * stride;
+        ensure!(
+            self.length > 0 && self.length % stride == 0,
+            "{name} reads windows whose length is a multiple of {stride}, found {}: tfbind-prep make --length {near}",
+            self.length
         );
         Ok(())
     }
@@ -89,26 +107,44 @@ pub struct Options {
     /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
     pub up_activation: Option<Activation>,
     pub batch_norm: BatchNorm,
+    /// Whether it was asked for: an error where a model has none.
+    pub batch_norm_typed: bool,
     /// Channels of the U-Net's first block, which the others follow; the paper's 15 unless growth is measured.
     pub first_width: Option<i64>,
     /// Nothing is dropped, where numbers are to be compared.
     pub no_dropout: bool,
+    /// What training minimises.
+    pub loss: Loss,
     /// What is counted of a window: by a model that counts, or as a further input of the last layer.
     pub reading: Option<Reading>,
     /// On the other strand a label is this less what it is here; none where it is the same.
     pub mirror: Option<i8>,
+    /// Share of the published filters and hidden units.
+    pub width: Option<f64>,
+    /// Weight of the absolute outputs of the last hidden layer, summed over its units and averaged over the windows,
+    /// beside the loss.
+    pub l1: f64,
 }
 
 impl Options {
     /// Errors where an option is typed that only the U-Net has.
     fn check_none_of_unet(&self, name: &str) -> Result<()> {
+        self.check_no_up_activation(name)?;
+        self.check_no_batch_norm(name)
+    }
+
+    fn check_no_batch_norm(&self, name: &str) -> Result<()> {
+        ensure!(
+            !self.batch_norm_typed,
+            "--batch-norm: {name} has no batch norm; leave it out"
+        );
+        Ok(())
+    }
+
+    fn check_no_up_activation(&self, name: &str) -> Result<()> {
         ensure!(
             self.up_activation.is_none(),
             "--up-activation belongs to the unet; {name} has no transposed convolution"
-        );
-        ensure!(
-            matches!(self.batch_norm, BatchNorm::Rank | BatchNorm::Sync),
-            "--batch-norm: {name} has no batch norm"
         );
         Ok(())
     }

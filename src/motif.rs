@@ -22,26 +22,14 @@ impl Motif {
         let (file, wanted) = text
             .split_once('#')
             .map_or((&*text, None), |(file, name)| (file, Some(name)));
-        let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
-        let mut found: Vec<Self> = Vec::new();
-        for record in text.split('>').skip(1) {
-            let mut lines = record.lines();
-            let title = lines.next().unwrap_or_default().trim();
-            if wanted.is_none_or(|wanted| {
+        let mut found = Self::titled(file, |title| {
+            let is = |wanted| {
                 title
                     .split_whitespace()
                     .any(|word| word.eq_ignore_ascii_case(wanted))
-            }) {
-                let name = title
-                    .split_whitespace()
-                    .last()
-                    .unwrap_or("motif")
-                    .to_string();
-                found.push(
-                    Self::parse(name, lines).with_context(|| format!("{file}: motif {title}"))?,
-                );
-            }
-        }
+            };
+            wanted.is_none_or(is)
+        })?;
         ensure!(
             found.len() == 1,
             "{file}: {} motifs match, expected one; name it as {file}#NAME",
@@ -50,8 +38,41 @@ impl Motif {
         Ok(found.remove(0))
     }
 
+    /// All motifs of a JASPAR file, one at least.
+    pub fn read_all(path: &Path) -> Result<Vec<Self>> {
+        let file = path.to_string_lossy();
+        let all = Self::titled(&file, |_| true)?;
+        ensure!(
+            !all.is_empty(),
+            "{file}: no motif, which begins with > and has four rows of counts"
+        );
+        Ok(all)
+    }
+
+    fn titled(file: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Self>> {
+        let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+        let records = text.split('>').skip(1).map(|record| {
+            let (title, rows) = record.split_once('\n').unwrap_or((record, ""));
+            (title.trim(), rows)
+        });
+        let found = records.filter(|(title, _)| wanted(title));
+        found
+            .map(|(title, rows)| {
+                let name = title.split_whitespace().last().unwrap_or("motif");
+                let motif = Self::parse(name.to_string(), rows.lines());
+                motif.with_context(|| format!("{file}: motif {title}"))
+            })
+            .collect()
+    }
+
+    /// Of A C G T at each column.
+    pub fn probabilities(&self) -> impl Iterator<Item = [f32; 4]> {
+        let columns = self.forward.iter();
+        columns.map(|column| column.map(|log_odds| log_odds.exp2() / 4.0))
+    }
+
     /// Four rows of counts, with or without a leading letter and brackets.
-    fn parse<'a>(name: String, lines: impl Iterator<Item = &'a str>) -> Result<Self> {
+    pub(crate) fn parse<'a>(name: String, lines: impl Iterator<Item = &'a str>) -> Result<Self> {
         let mut rows = Vec::new();
         for line in lines.filter(|line| !line.trim().is_empty()) {
             let line = line.trim().trim_start_matches(['A', 'C', 'G', 'T']);

@@ -1,5 +1,5 @@
-//! The CPU engine for stacks of convolution, ReLU, batch norm, pooling and concatenation: forward and backward written
-//! out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
+//! The CPU engine for stacks of convolution, ReLU, batch norm, dropout, pooling, concatenation, sums and gates: forward
+//! and backward written out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
 //!
 //! A channel is two rows, its even and its odd places (`phases`), which saves a fifth of a convolution's products. Stages of
 //! a step: convolution with bias and ReLU, at once the moments of each block it wrote; the norm is applied by whoever reads
@@ -24,6 +24,7 @@ mod loss;
 mod norm;
 mod pack;
 mod phases;
+mod pointwise;
 mod program;
 mod resample;
 #[cfg(test)]
@@ -125,7 +126,7 @@ impl Stage {
             Kind::UpConv => weights::products_scratch(inputs + 2 * outputs)
                 .max(conv::scratch::<T>(inputs))
                 .max(conv::scratch::<T>(2 * outputs)),
-            Kind::Pool => 0,
+            Kind::Pool | Kind::Dropout(_) | Kind::Add | Kind::Gate => 0,
         }
     }
 }
@@ -133,6 +134,8 @@ impl Stage {
 pub struct Native<L: Lanes> {
     program: Program,
     statistics: Statistics,
+    /// What dropout draws from in the present step.
+    key: u64,
     workers: Workers,
     values: Arena<L::T>,
     gradients: Arena<L::T>,
@@ -171,7 +174,7 @@ impl<L: Lanes> Native<L> {
                     Packed::of(Form::Up, 2 * stage.y.channels, inputs, L::ROWS),
                     1,
                 ),
-                Kind::Pool => return None,
+                Kind::Pool | Kind::Dropout(_) | Kind::Add | Kind::Gate => return None,
             };
             let outputs = forward.outputs;
             let backward = stage.dx != program::Write::Nowhere;
@@ -222,12 +225,23 @@ impl<L: Lanes> Native<L> {
             weights: weights.collect(),
             of_workers: of_workers.collect(),
             statistics,
+            key: 0,
             workers,
             values: empty(),
             gradients: empty(),
             single: Vec::new(),
             program,
         }
+    }
+
+    pub fn has_dropout(&self) -> bool {
+        let mut stages = self.program.stages.iter();
+        stages.any(|stage| matches!(stage.kind, Kind::Dropout(_)))
+    }
+
+    /// The next steps drop by this number.
+    pub fn drop_by(&mut self, key: u64) {
+        self.key = key;
     }
 
     /// A place of a window as kernels read it in a training step.

@@ -1,11 +1,14 @@
 //! A loss or gradient that is not finite: which rows, on which ranks.
 
+use std::{error::Error, fmt};
+
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::{
+    checkpoint::Progress,
     comm::{Comm, Solo, gather_lines},
     data::Rows,
     engine::Engine,
@@ -20,6 +23,32 @@ pub enum NonFinite {
     /// Leave the step out and go on, at most ten times in a row
     Skip,
 }
+
+/// The end of a run whose loss or gradient is not finite: the same on all its ranks.
+#[derive(Debug)]
+pub struct Diverged {
+    /// Before the step, as saved.
+    pub progress: Progress,
+    pub why: String,
+    /// Whether leaving the step out is still to be tried.
+    pub may_skip: bool,
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let or = match self.may_skip {
+            true => " or with --non-finite skip",
+            false => "",
+        };
+        write!(
+            f,
+            "{}; saved as before the step: --resume with a lower --lr, with --clip-norm{or}",
+            self.why
+        )
+    }
+}
+
+impl Error for Diverged {}
 
 /// Steps left out in a row after which a run ends: the rows are not to blame.
 pub const SKIPS_IN_A_ROW: u64 = 10;

@@ -1,14 +1,23 @@
-//! Optimizers on flat tensors, and the learning rate of each step.
+//! Optimizers on flat tensors.
 
-use anyhow::{Result, bail};
+mod penalties;
+mod schedule;
+
+pub use penalties::Penalties;
+pub use schedule::{Decay, Scaling, Schedule};
+
+use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{
+    flat::FlatTensors,
     gpu,
     native::{Rates, adam},
+    plan::Plan,
 };
+use penalties::Penalised;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -20,18 +29,27 @@ pub enum Rule {
     Sgd,
     /// SGD with Nesterov's momentum
     Nesterov,
+    /// SGD with each gradient divided by the root of its square's running mean (--rho)
+    #[value(name = "rmsprop")]
+    #[serde(rename = "rmsprop")]
+    RmsProp,
 }
 
 /// Adam's constants as Keras has them, under which the published scores were reached (PyTorch's eps is 1e-8).
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-7;
+/// Keras' memory of RMSprop. Its epsilon, the one above, is added to the root, as in Torch and in the Keras of its time
+/// (before 2.3), under which DanQ and Basset were trained; later ones add it under the root, where small gradients feel it.
+const RHO: f64 = 0.9;
 
-/// The state is two tensors beside the parameters; SGD leaves the second empty.
+/// The state is two tensors beside the parameters; SGD leaves the second empty, RMSprop the first.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
     momentum: f64,
+    rho: f64,
+    penalised: Option<Penalised>,
     /// Micro-batches of a step that Adam's memory of one is stretched over.
     batches: f64,
     /// The mean of the squared gradients of the micro-batches, for the next step.
@@ -42,19 +60,29 @@ pub struct Optimizer {
 
 impl Optimizer {
     pub fn new(rule: Rule, momentum: f64, parameters: &Tensor) -> Self {
-        let second = if matches!(rule, Rule::Adam | Rule::AdamInvariant) {
-            parameters.zeros_like()
-        } else {
-            parameters.narrow(0, 0, 0).zeros_like()
+        let state = |needed: bool| match needed {
+            true => parameters.zeros_like(),
+            false => parameters.narrow(0, 0, 0).zeros_like(),
         };
         Self {
             rule,
             momentum,
+            rho: RHO,
+            penalised: None,
             batches: 1.0,
             squares: None,
-            first: parameters.zeros_like(),
-            second,
+            first: state(rule != Rule::RmsProp),
+            second: state(!matches!(rule, Rule::Sgd | Rule::Nesterov)),
         }
+    }
+
+    pub fn of_training(plan: &Plan, flat: &FlatTensors, ranks: usize) -> Self {
+        Self {
+            rho: plan.rho,
+            penalised: Some(Penalised::new(plan.penalties, &flat.parameter_slots)),
+            ..Self::new(plan.optimizer, plan.momentum, &flat.parameters)
+        }
+        .over_batches(ranks * plan.accumulate)
     }
 
     /// For [`Rule::AdamInvariant`], whose step stands for so many of one micro-batch.
@@ -69,8 +97,18 @@ impl Optimizer {
         self.rule == Rule::AdamInvariant
     }
 
-    /// One update; `step` counts from 1.
+    /// One update; `step` counts from 1. Penalties are added to the gradients.
     pub fn step(&mut self, parameters: &Tensor, gradients: &Tensor, rate: f64, step: u64) {
+        if let Some(penalised) = &self.penalised {
+            penalised.add_gradient(parameters, gradients);
+        }
+        self.follow(parameters, gradients, rate, step);
+        if let Some(penalised) = &self.penalised {
+            penalised.limit_norms(parameters);
+        }
+    }
+
+    fn follow(&mut self, parameters: &Tensor, gradients: &Tensor, rate: f64, step: u64) {
         let mut parameters = parameters.shallow_clone();
         let squares = self.squares.take();
         let (beta1, beta2) = (BETA1.powf(self.batches), BETA2.powf(self.batches));
@@ -107,6 +145,11 @@ impl Optimizer {
                 self.first += gradients;
                 parameters -= (gradients + &self.first * self.momentum) * rate;
             }
+            Rule::RmsProp => {
+                self.second *= self.rho;
+                self.second += gradients.square() * (1.0 - self.rho);
+                parameters -= gradients / (self.second.sqrt() + EPS) * rate;
+            }
         });
     }
 }
@@ -117,9 +160,10 @@ fn of_f32_on_cpu(parameters: &Tensor) -> bool {
 }
 
 impl Optimizer {
-    /// Whether `step_unless` can do this rule.
+    /// Whether `step_unless` can do this.
     pub fn can_run_ahead(&self) -> bool {
-        self.rule == Rule::Adam
+        let limited = self.penalised.as_ref().is_some_and(Penalised::limits_norms);
+        self.rule == Rule::Adam && !limited
     }
 
     /// `step` of Adam in one kernel, of f32; nothing changes where `blocked` [] is 1, so that the host need not know.
@@ -131,6 +175,9 @@ impl Optimizer {
         rate: f64,
         step: u64,
     ) -> Result<()> {
+        if let Some(penalised) = &self.penalised {
+            penalised.add_gradient(parameters, gradients);
+        }
         let state = [parameters, gradients, &self.first, &self.second];
         let step = parameters
             .new_zeros([] as [i64; 0], (Kind::Float, parameters.device()))
@@ -149,102 +196,9 @@ pub fn clip(gradients: &Tensor, limit: f64) -> f64 {
     norm
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scaling {
-    Linear,
-    Sqrt,
-    None,
-}
-
-impl Scaling {
-    /// Factor for a global batch that is `times` the batch the rate was chosen for.
-    pub fn factor(self, times: f64) -> f64 {
-        match self {
-            Scaling::Linear => times,
-            Scaling::Sqrt => times.sqrt(),
-            Scaling::None => 1.0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decay {
-    None,
-    Cosine,
-    /// Times --decay-factor after every --decay-epochs
-    Step,
-}
-
-/// Learning rate as a function of the step (warm-up) and of the epochs done (decay): a run that goes on with another
-/// number of ranks has other steps but the same epochs.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    pub peak: f64,
-    pub warmup_steps: u64,
-    pub decay: Decay,
-    pub epochs: f64,
-    pub decay_epochs: f64,
-    pub decay_factor: f64,
-}
-
-impl Schedule {
-    pub fn rate(&self, step: u64, epochs_done: f64) -> f64 {
-        let warm = ((step + 1) as f64 / (self.warmup_steps + 1) as f64).min(1.0);
-        let decayed = match self.decay {
-            Decay::None => 1.0,
-            Decay::Cosine => {
-                0.5 * (1.0 + (std::f64::consts::PI * (epochs_done / self.epochs).min(1.0)).cos())
-            }
-            Decay::Step => self
-                .decay_factor
-                .powf((epochs_done / self.decay_epochs).floor()),
-        };
-        self.peak * warm * decayed
-    }
-
-    pub fn check(&self) -> Result<()> {
-        if !(self.peak > 0.0 && self.peak.is_finite()) {
-            bail!("the learning rate must be positive, found {}", self.peak);
-        }
-        if self.decay == Decay::Step && !(self.decay_epochs > 0.0 && self.decay_factor > 0.0) {
-            bail!("--schedule step needs a positive --decay-epochs and --decay-factor");
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const FLAT: Schedule = Schedule {
-        peak: 1.0,
-        warmup_steps: 4,
-        decay: Decay::None,
-        epochs: 10.0,
-        decay_epochs: 2.0,
-        decay_factor: 0.1,
-    };
-
-    #[test]
-    fn warmup_rises_in_steps_and_decay_falls_in_epochs() {
-        let rates: Vec<f64> = (0..6).map(|step| FLAT.rate(step, 0.0)).collect();
-        assert_eq!(rates, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]);
-        let cosine = Schedule {
-            decay: Decay::Cosine,
-            ..FLAT
-        };
-        assert!((cosine.rate(99, 5.0) - 0.5).abs() < 1e-12 && cosine.rate(99, 10.0) < 1e-12);
-        let step = Schedule {
-            decay: Decay::Step,
-            ..FLAT
-        };
-        assert!(
-            (step.rate(99, 1.9) - 1.0).abs() < 1e-12 && (step.rate(99, 4.0) - 0.01).abs() < 1e-12
-        );
-    }
 
     #[test]
     fn one_kernel_does_what_adam_does_and_nothing_where_blocked() {

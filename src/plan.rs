@@ -13,9 +13,10 @@ use crate::{
     compute::{Feed, LayoutChoice, Precision, Replay},
     device::DeviceChoice,
     engine::EngineChoice,
+    loss::Loss,
     model::{Activation, Arch, BatchNorm, Options},
     nonfinite::NonFinite,
-    optim::{Decay, Rule, Scaling, Schedule},
+    optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
 
 /// What decides which checkpoint is best and when to stop.
@@ -104,6 +105,13 @@ settings! {
     arch: Arch,
     /// After the U-Net's transposed convolutions [default: relu]
     up_activation: Activation,
+    /// Share of the published filters and hidden units of a model that has many [default: 1]
+    width: f64,
+    /// Start from these weights: a checkpoint, or a file that tools/convert_weights.py made
+    init: PathBuf,
+    /// Start the filters of the first convolution from motifs (JASPAR counts), one each, as DanQ-JASPAR
+    #[arg(conflicts_with = "init")]
+    start_motifs: PathBuf,
     /// Batch norm while training [default: sync where the global batch is held, rank where --batch is given]
     batch_norm: BatchNorm,
     /// Windows of a step on each rank, whatever their number; the rate then follows it by --lr-scaling
@@ -118,12 +126,23 @@ settings! {
     epochs: u64,
     /// Stop at this step, with a checkpoint to resume from
     stop_at: u64,
+    /// What training minimises [default: the model's, cross-entropy for most]
+    loss: Loss,
     /// Optimizer [default: the model's, adam for most]
     optimizer: Rule,
     /// Learning rate of a run on one rank [default: the model's, 0.001 for most]
     lr: f64,
-    /// Momentum of sgd and nesterov [default: 0.9]
+    /// Momentum of sgd and nesterov [default: the model's, 0.9 for most]
     momentum: f64,
+    /// Memory of rmsprop: how much of the squares' running mean a step keeps [default: the model's, 0.9 for most]
+    rho: f64,
+    /// Penalty on the absolute outputs of the last hidden layer; 0: none [default: the model's, none for most]
+    l1: f64,
+    /// Penalty on the squares of all weights; 0: none [default: the model's, none for most]
+    l2: f64,
+    /// Largest norm of the weights that lead to one output, kept after every step; 0: any [default: the model's, any for
+    /// most]
+    max_norm: f64,
     /// How the rate follows ranks x micro-batches where --batch is given [default: linear]
     #[arg(value_name = "RULE")]
     lr_scaling: Scaling,
@@ -135,6 +154,8 @@ settings! {
     decay_epochs: f64,
     /// Factor of each fall of --schedule step [default: 0.1]
     decay_factor: f64,
+    /// What --schedule inverse multiplies steps with [default: the model's, 1e-5 for most]
+    decay_rate: f64,
     /// Limit of the gradient's norm
     clip_norm: f64,
     /// Use windows and their reverse complements
@@ -205,6 +226,8 @@ pub struct Plan {
     pub epochs: u64,
     pub optimizer: Rule,
     pub momentum: f64,
+    pub rho: f64,
+    pub penalties: Penalties,
     pub schedule: Schedule,
     pub metric: Metric,
     pub eval_batch: usize,
@@ -241,6 +264,10 @@ impl Plan {
         ensure!(
             s.lr_scaling.is_none() || s.global_batch.is_none(),
             "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
+        );
+        ensure!(
+            s.init.is_none() || s.start_motifs.is_none(),
+            "--init and --start-motifs exclude each other"
         );
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(recipe.batch);
@@ -282,21 +309,51 @@ impl Plan {
             epochs: epochs as f64,
             decay_epochs: s.decay_epochs.unwrap_or(10.0),
             decay_factor: s.decay_factor.unwrap_or(0.1),
+            decay_rate: s.decay_rate.unwrap_or(recipe.decay_rate),
         };
         schedule.check()?;
+        let loss = s.loss.unwrap_or(recipe.loss);
         let optimizer = s.optimizer.unwrap_or(recipe.optimizer);
         ensure!(
             s.momentum.is_none() || matches!(optimizer, Rule::Sgd | Rule::Nesterov),
-            "--momentum belongs to sgd and nesterov, not to adam"
+            "--momentum belongs to sgd and nesterov, not to {}",
+            word(optimizer)
         );
+        ensure!(
+            s.rho.is_none() || optimizer == Rule::RmsProp,
+            "--rho belongs to rmsprop, not to {}",
+            word(optimizer)
+        );
+        let (momentum, rho) = (
+            s.momentum.unwrap_or(recipe.momentum),
+            s.rho.unwrap_or(recipe.rho),
+        );
+        ensure!(
+            (0.0..1.0).contains(&rho),
+            "--rho must be from 0 up to 1, 1 not included; found {rho}"
+        );
+        let penalties = Penalties {
+            l1: s.l1.unwrap_or(recipe.penalties.l1),
+            l2: s.l2.unwrap_or(recipe.penalties.l2),
+            max_norm: s.max_norm.unwrap_or(recipe.penalties.max_norm),
+        };
+        penalties.check()?;
         ensure!(
             optimizer != Rule::AdamInvariant || (held.is_none() && s.clip_norm.is_none()),
             "--optimizer adam-invariant is made for --batch, and not for --clip-norm"
+        );
+        ensure!(
+            optimizer != Rule::AdamInvariant || penalties.l2 == 0.0,
+            "--optimizer adam-invariant squares the gradients of micro-batches, of which --l2 is no part: --l2 0"
         );
         let decays = schedule.decay == Decay::Step;
         ensure!(
             decays || (s.decay_epochs.is_none() && s.decay_factor.is_none()),
             "--decay-epochs and --decay-factor belong to --schedule step"
+        );
+        ensure!(
+            s.decay_rate.is_none() || schedule.decay == Decay::Inverse,
+            "--decay-rate belongs to --schedule inverse"
         );
         ensure!(
             s.clip_norm.is_none_or(|limit| limit > 0.0),
@@ -328,7 +385,11 @@ impl Plan {
                     BatchNorm::Sync if ranks == 1 => BatchNorm::Rank,
                     other => other,
                 },
+                loss,
                 reading,
+                width: s.width,
+                l1: penalties.l1,
+                batch_norm_typed: s.batch_norm.is_some(),
                 ..Options::default()
             },
             batch,
@@ -336,7 +397,9 @@ impl Plan {
             accumulate,
             epochs,
             optimizer,
-            momentum: s.momentum.unwrap_or(0.9),
+            momentum,
+            rho,
+            penalties,
             schedule,
             metric: s.metric.unwrap_or(Metric::PrAuc),
             eval_batch: s.eval_batch.unwrap_or(64),
@@ -349,14 +412,17 @@ impl Plan {
             settings: Settings {
                 // What depends on the number of ranks is decided again by a run that goes on with another.
                 arch: Some(arch),
-                batch_norm: Some(batch_norm),
                 batch: held.is_none().then_some(batch),
                 global_batch: held,
                 accumulate: Some(accumulate),
                 epochs: Some(epochs),
+                loss: Some(loss),
                 optimizer: Some(optimizer),
                 lr: Some(s.lr.unwrap_or(recipe.lr)),
                 lr_scaling: held.is_none().then_some(scaling),
+                l1: Some(penalties.l1),
+                l2: Some(penalties.l2),
+                max_norm: Some(penalties.max_norm),
                 schedule: Some(schedule.decay),
                 reverse_complement: Some(s.reverse_complement.unwrap_or(false)),
                 shift: Some(shift),
@@ -372,6 +438,11 @@ impl Plan {
             (true, Some(reading)) => plan.counting(reading),
             _ => plan,
         })
+    }
+
+    /// Whether steps can be launched before the host has looked at the last.
+    pub fn runs_ahead(&self) -> bool {
+        self.optimizer == Rule::Adam && self.penalties.max_norm == 0.0
     }
 
     /// The resolved plan as a table.
@@ -390,6 +461,9 @@ impl Plan {
                 word(self.options.batch_norm)
             ),
         };
+        if let Some(width) = self.options.width {
+            model += &format!(", {width} of its width");
+        }
         if let Some(activation) = self.options.up_activation {
             model += &format!(", {} after transposed convolutions", word(activation));
         }
@@ -423,10 +497,12 @@ impl Plan {
             ),
             ("model", model),
             ("batch", batch),
+            ("loss", word(self.options.loss)),
             match counts {
                 Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
                 None => ("optimizer", optimizer),
             },
+            ("penalties", self.penalties.line()),
             ("augmentation", augmentation),
             (
                 "best by",

@@ -1,5 +1,6 @@
 //! What a run says: a progress bar or plain lines, `metrics.jsonl`, and at the end one table. Rank 0 writes.
 
+pub mod logo;
 pub mod page;
 pub mod svg;
 mod targets;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     checkpoint::{Progress, write_atomically},
+    cli::TrainArgs,
     comm::{Comm, gather_f32},
     metrics::{Metrics, shown},
     plan::Plan,
@@ -42,6 +44,9 @@ pub struct StepLine<'a> {
 pub struct Log<'a> {
     comm: &'a dyn Comm,
     jsonl: Option<File>,
+    quiet: bool,
+    /// The name of what is minimised.
+    loss: &'static str,
     bar: Option<ProgressBar>,
     run: String,
     last_line: Instant,
@@ -56,15 +61,18 @@ pub struct Log<'a> {
 impl<'a> Log<'a> {
     pub fn open(
         comm: &'a dyn Comm,
-        run: &Path,
+        args: &TrainArgs,
         plan: &Plan,
         [computing, transport]: &[String; 2],
         rows: usize,
         progress: &Progress,
     ) -> Result<Self> {
+        let run = &args.run;
         let mut log = Log {
             comm,
             jsonl: None,
+            quiet: args.quiet,
+            loss: plan.options.loss.name(),
             bar: None,
             run: run.display().to_string(),
             last_line: Instant::now(),
@@ -77,15 +85,17 @@ impl<'a> Log<'a> {
         if comm.rank() != 0 {
             return Ok(log);
         }
-        print!("{}", plan.table(comm.size(), rows));
-        println!("      compute  {computing}");
-        println!("    transport  {transport}");
-        if progress.step > 0 {
-            println!(
-                "      resumed  after step {} (epoch {})",
-                progress.step,
-                progress.epoch + 1
-            );
+        if !args.quiet {
+            print!("{}", plan.table(comm.size(), rows));
+            println!("      compute  {computing}");
+            println!("    transport  {transport}");
+            if progress.step > 0 {
+                println!(
+                    "      resumed  after step {} (epoch {})",
+                    progress.step,
+                    progress.epoch + 1
+                );
+            }
         }
         fs::create_dir_all(run)
             .with_context(|| format!("creating the run folder {}", run.display()))?;
@@ -107,6 +117,7 @@ impl<'a> Log<'a> {
     /// A line for the reader, from rank 0.
     pub fn say(&self, line: &str) {
         match &self.bar {
+            _ if self.quiet => {}
             Some(bar) => bar.suspend(|| println!("{line}")),
             None if self.jsonl.is_some() => println!("{line}"),
             None => {}
@@ -137,8 +148,9 @@ impl<'a> Log<'a> {
         let left = self.last_step.saturating_sub(progress.step);
         let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * left as f64;
         let line = format!(
-            "epoch {} loss {}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
+            "epoch {} {} {}  {} {}  {per_second:.1} samples/s  ETA {seconds:.0} s",
             epoch + 1,
+            self.loss,
             shown(finite(loss)),
             self.metric.0,
             self.metric
@@ -148,7 +160,7 @@ impl<'a> Log<'a> {
         if let Some(bar) = &self.bar {
             bar.set_position(progress.step);
             bar.set_message(line);
-        } else if self.jsonl.is_some() && self.last_line.elapsed() > LINE_EVERY {
+        } else if self.jsonl.is_some() && !self.quiet && self.last_line.elapsed() > LINE_EVERY {
             println!("step {:>6}/{}  {line}", progress.step, self.last_step);
             self.last_line = Instant::now();
         }
@@ -175,9 +187,10 @@ impl<'a> Log<'a> {
             ""
         };
         let line = format!(
-            "step {:>6}  epoch {:>3}  train loss {}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
+            "step {:>6}  epoch {:>3}  train {} {}  valid loss {}  {} {}  {:.1} samples/s  {:.0} s{mark}",
             progress.step,
             progress.epoch,
+            self.loss,
             shown(finite(train_loss)),
             shown(metrics.value("loss")),
             self.metric.0,
@@ -204,6 +217,9 @@ impl<'a> Log<'a> {
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if self.quiet {
+            return Ok(());
         }
         let waited = waits.iter().map(|of| of[0]).fold(0.0, f32::max);
         print!("{table}");
@@ -242,6 +258,17 @@ impl<'a> Log<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// The lines of a run's metrics.jsonl.
+pub fn logged(run: &Path) -> Result<Vec<Value>> {
+    let path = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    // A killed run may leave half a line at the end.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(serde_json::from_str);
+    let lines = lines.collect::<Result<_, _>>();
+    lines.with_context(|| format!("{}: not JSON lines", path.display()))
 }
 
 /// Where this run ends unless patience ends it before.

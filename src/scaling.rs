@@ -21,6 +21,7 @@ mod table;
 mod typed;
 mod wire;
 
+pub use measure::Spread;
 pub use synthetic::{random_header, random_window};
 pub use wire::Wire;
 

@@ -17,6 +17,9 @@ use crate::comm::end_now;
 /// What a shell reports of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
+/// No signal's number: one came to a rank that is not of this group.
+const ELSEWHERE: i32 = i32::MAX;
+
 /// The last signal that came; 0 is none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
@@ -46,9 +49,14 @@ pub fn requested() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }
 
+/// As if a signal had come: one did elsewhere.
+pub fn request() {
+    let _ = SIGNAL.compare_exchange(0, ELSEWHERE, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 pub fn name() -> &'static str {
     match SIGNAL.load(Ordering::Relaxed) {
-        0 => "a signal to another rank",
+        0 | ELSEWHERE => "a signal to another rank",
         number => Signal::try_from(number).map_or("a signal", Signal::as_str),
     }
 }

@@ -4,7 +4,7 @@ mod labels;
 
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     checkpoint::{self, Checkpoint, Header, Progress},
@@ -16,12 +16,13 @@ use crate::{
     engine::Build,
     evaluate,
     feed::Filling,
+    init,
     job::RESUMABLE,
     kmer_input,
     loader::Loader,
     metrics::Metrics,
     model::{BatchNorm, Options},
-    nonfinite::{self, NonFinite},
+    nonfinite::{self, Diverged, NonFinite},
     optim::Optimizer,
     plan::{Metric, Plan, Settings, read_settings},
     report::{Log, StepLine},
@@ -33,20 +34,36 @@ use crate::{
 };
 use labels::check_labels;
 
-pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
+/// How a run ended that met no error.
+pub struct Trained {
+    pub progress: Progress,
+    /// By a signal: it can go on.
+    pub stopped: bool,
+}
+
+impl Trained {
+    pub fn code(&self) -> ExitCode {
+        match self.stopped {
+            true => ExitCode::from(RESUMABLE),
+            false => ExitCode::SUCCESS,
+        }
+    }
+}
+
+pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     let last = args.run.join(LAST);
-    let mut settings = shared_settings(comm, || settle(&args))?;
+    let settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
     let windows = Arc::new(Windows::open(data, "train")?);
     let valid = Arc::new(Windows::open(data, "valid")?);
-    let (rows, margin) = (windows.num_rows(), windows.header.margin);
-    if windows.io().classes > 1 {
-        settings.metric.get_or_insert(Metric::Accuracy);
-    }
-    let plan = Plan::new(settings, comm.size(), rows, margin)?;
-    check_labels(comm, &plan, &windows, &valid)?;
-    let device = device::set_up(plan.device, plan.settings.threads, comm)?;
+    let rows = windows.num_rows();
+    let plan = plan_on(comm, comm.size(), settings, &windows, &valid)?;
+    let set_up = match args.quiet {
+        true => device::set_up_quietly,
+        false => device::set_up,
+    };
+    let device = set_up(plan.device, plan.settings.threads, comm)?;
     let transport = Transport::new(plan.transport, comm, device)?;
 
     let io = windows.io();
@@ -67,8 +84,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     };
     let mut net = build.net()?;
     net.compute_as(&compute)?;
-    let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
-        .over_batches(comm.size() * plan.accumulate);
+    let optimizer = Optimizer::of_training(&plan, &net.flat, comm.size());
     let mut header = Header {
         arch: plan.arch,
         up_activation: plan.options.up_activation,
@@ -84,14 +100,13 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     };
     if args.resume {
         header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
-    } else if let Some(run) = plan
-        .settings
-        .kmer_input
-        .as_ref()
-        .filter(|_| comm.rank() == 0)
-    {
-        let note = kmer_input::load(run, &header, &mut net)?;
-        note.iter().for_each(|note| println!("{note}"));
+    } else {
+        init::begin(comm, &plan, &net.flat)?;
+        let run = plan.settings.kmer_input.as_ref();
+        if let Some(run) = run.filter(|_| comm.rank() == 0) {
+            let note = kmer_input::load(run, &header, &mut net)?;
+            note.iter().for_each(|note| println!("{note}"));
+        }
     }
     let timeline = Timeline::new(comm, device, args.trace.is_some());
     let how = [compute.line(net.name), transport.name()];
@@ -101,7 +116,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         .seeded(comm, plan.seed);
     trainer.start_from_rank_0(comm);
     let mut progress = header.progress.clone();
-    let mut log = Log::open(comm, &args.run, &plan, &how, rows, &progress)?;
+    let mut log = Log::open(comm, &args, &plan, &how, rows, &progress)?;
 
     let place = (comm.rank(), comm.size());
     let filling = match compute.resident {
@@ -121,7 +136,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
         header.progress = progress.clone();
         trainer.share_counts(comm);
         if comm.rank() == 0 {
-            checkpoint::save(&last, header, &trainer.net, &trainer.optimizer)?;
+            checkpoint::save(&last, header, &trainer.net, Some(&trainer.optimizer))?;
             let newest = plan.settings.keep.unwrap_or(0);
             keep(&args.run, &last, progress.step, newest)?;
         }
@@ -185,15 +200,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     let ends = skips_in_a_row > nonfinite::SKIPS_IN_A_ROW;
                     if plan.non_finite == NonFinite::Stop || ends {
                         save(&mut trainer, &mut header, &progress)?;
-                        bail!(
-                            "step {step}: not finite: {what}; saved as before the step: --resume with a lower --lr, with \
-                             --clip-norm{}",
-                            if ends {
-                                ""
-                            } else {
-                                " or with --non-finite skip"
-                            }
-                        );
+                        let diverged = Diverged {
+                            progress,
+                            why: format!("step {step}: not finite: {what}"),
+                            may_skip: !ends,
+                        };
+                        return Err(diverged.into());
                     }
                     progress.skipped += 1;
                     log.say(&format!("step {step} left out: {what}"));
@@ -268,7 +280,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
                     header.progress = progress.clone();
                     if comm.rank() == 0 && improved {
                         let (net, optimizer) = (&trainer.net, &trainer.optimizer);
-                        checkpoint::save(&args.run.join(BEST), &header, net, optimizer)?;
+                        checkpoint::save(&args.run.join(BEST), &header, net, Some(optimizer))?;
                     }
                     saves = true;
                 }
@@ -286,9 +298,28 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<ExitCode> {
     trainer.finish()?;
     if stopping {
         log.say(&format!("stopped by {}: --resume goes on", stop::name()));
-        return Ok(ExitCode::from(RESUMABLE));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Trained {
+        progress,
+        stopped: stopping,
+    })
+}
+
+/// The plan of a run with these windows, or why it would be refused; the ranks of `comm` share the look at them.
+pub fn plan_on(
+    comm: &dyn Comm,
+    ranks: usize,
+    mut settings: Settings,
+    windows: &Windows,
+    valid: &Windows,
+) -> Result<Plan> {
+    let (rows, margin) = (windows.num_rows(), windows.header.margin);
+    if windows.io().classes > 1 {
+        settings.metric.get_or_insert(Metric::Accuracy);
+    }
+    let plan = Plan::new(settings, ranks, rows, margin)?;
+    check_labels(comm, &plan, windows, valid)?;
+    Ok(plan)
 }
 
 /// Metrics of the validation windows and the value that chooses the best checkpoint; none if a rank was asked to stop.
@@ -343,6 +374,10 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
         sweep(&args.run)?;
     }
     let mut typed = kmer_input::resolved(args.settings.clone())?;
+    ensure!(
+        !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
+        "--init and --start-motifs are for the start of a run, not for --resume"
+    );
     if args.sync_bn {
         typed.batch_norm = Some(BatchNorm::Sync);
     }

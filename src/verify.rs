@@ -14,9 +14,10 @@ use crate::{
     device,
     engine::Build,
     flat::Slot,
+    init,
     loader::Loader,
     model::{BatchNorm, Options},
-    optim::{Optimizer, Rule},
+    optim::Optimizer,
     plan::{Plan, Settings, read_settings},
     resume::shared_settings,
     sampler::Position,
@@ -59,7 +60,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         "verify computes step by step from the file: --replay on and --feed resident belong to train"
     );
     let facts = Facts {
-        adam: plan.optimizer == Rule::Adam,
+        adam: plan.runs_ahead(),
         plain_only: !plan.arch.paper().convolutional,
         ..Facts::of(device)?
     };
@@ -83,6 +84,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         },
     };
     let mut own = make.trainer(comm, batch_norm, transport)?;
+    init::begin(comm, &plan, &own.net.flat)?;
     if comm.rank() == 0 {
         println!("      compute  {}", compute.line(own.net.name));
     }
@@ -197,8 +199,7 @@ impl Make<'_> {
         };
         let mut net = build.net()?;
         net.compute_as(&self.compute)?;
-        let optimizer = Optimizer::new(plan.optimizer, plan.momentum, &net.flat.parameters)
-            .over_batches(self.ranks * plan.accumulate);
+        let optimizer = Optimizer::of_training(plan, &net.flat, self.ranks);
         let timeline = Timeline::new(comm, self.device, false);
         Ok(Trainer::new(
             comm, net, optimizer, batch_norm, transport, timeline,

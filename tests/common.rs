@@ -75,6 +75,11 @@ pub fn processes(variable: &str) -> Vec<(u32, Option<usize>)> {
     found
 }
 
+pub fn kill(signal: &str, process: &str) {
+    let status = Command::new("kill").args([signal, process]).status();
+    assert!(status.unwrap().success());
+}
+
 impl Run {
     pub fn new() -> Self {
         Self {

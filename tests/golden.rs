@@ -35,39 +35,70 @@ pub fn uniform(t: u32, i: u32) -> f64 {
     f64::from(x) / 2f64.powi(32)
 }
 
+/// models.py's number of values that are kept of a large gradient.
+const SAMPLE: usize = 256;
+
 /// The value that models.py gives an element of a parameter.
 fn fill(slot: &Slot, u: f64) -> f64 {
     let (layer, part) = slot.name.rsplit_once('.').unwrap();
-    match (layer.starts_with("batch_normalization"), part) {
+    match (layer.contains("normalization"), part) {
         (true, "weight" | "running_var") => 0.5 + u,
         (true, "bias") => (2.0 * u - 1.0) * 0.3,
         (true, _) => (2.0 * u - 1.0) * 0.2,
         (false, "bias") => (2.0 * u - 1.0) * 0.1,
         (false, _) => {
-            let inputs = if layer.starts_with("conv1d_transpose") {
-                slot.shape[0]
-            } else {
-                slot.shape[1]
-            };
-            (2.0 * u - 1.0) * (3.0 / (inputs * slot.shape[2]) as f64).sqrt()
+            let outputs = slot.shape[usize::from(layer.starts_with("conv1d_transpose"))];
+            (2.0 * u - 1.0) * (3.0 / (slot.numel() / outputs) as f64).sqrt()
+        }
+    }
+}
+
+/// A file of models.py and the model that it is of.
+struct Golden {
+    file: &'static str,
+    arch: Arch,
+    up_activation: Option<Activation>,
+    length: i64,
+    kind: Kind,
+    tolerance: f64,
+}
+
+impl Golden {
+    fn new(
+        file: &'static str,
+        arch: Arch,
+        up_activation: Option<Activation>,
+        tolerance: f64,
+    ) -> Self {
+        Self {
+            file,
+            arch,
+            up_activation,
+            length: 96,
+            kind: Kind::Float,
+            tolerance,
+        }
+    }
+
+    /// One whose large gradients are sampled; in double precision, as the file is written from.
+    fn double(file: &'static str, arch: Arch) -> Self {
+        Self {
+            length: 256,
+            kind: Kind::Double,
+            ..Self::new(file, arch, None, 1e-6)
         }
     }
 }
 
 /// Every engine that this CPU can run.
-fn compare(file: &str, arch: Arch, up_activation: Option<Activation>, tolerance: f64) {
+fn compare(golden: &Golden) {
     for engine in [EngineChoice::Libtorch, EngineChoice::Auto] {
-        compare_engine(engine, file, arch, up_activation, tolerance);
+        compare_engine(engine, golden);
     }
 }
 
-fn compare_engine(
-    engine: EngineChoice,
-    file: &str,
-    arch: Arch,
-    up_activation: Option<Activation>,
-    tolerance: f64,
-) {
+fn compare_engine(engine: EngineChoice, of: &Golden) {
+    let (file, tolerance) = (of.file, of.tolerance);
     let bytes = fs::read(golden(file)).unwrap();
     let stored = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Vec<f32> {
@@ -84,22 +115,23 @@ fn compare_engine(
     };
     let io = Io {
         channels: 5,
-        length: 96,
+        length: of.length,
         targets: 1,
         per_base: true,
         classes: 1,
     };
     let options = Options {
-        up_activation,
+        up_activation: of.up_activation,
+        no_dropout: true,
         ..Options::default()
     };
     let build = Build {
-        arch,
+        arch: of.arch,
         options,
         io,
         device: Device::Cpu,
         engine,
-        kind: Kind::Float,
+        kind: of.kind,
         seed: 0,
         prior: None,
     };
@@ -163,10 +195,22 @@ fn compare_engine(
     let (loss, valid) = net.engine.gradients(&rows, &mut timeline, &|_| {}).unwrap();
     close("loss_sum", &[loss as f32], &floats("loss_sum"));
     assert_eq!(valid as f32, floats("valid")[0]);
+    let single = |tensor: &Tensor| -> Vec<f32> {
+        Vec::try_from(tensor.to_kind(Kind::Float).flatten(0, -1)).unwrap()
+    };
     let mut compared = 0;
     for slot in &net.flat.parameter_slots {
-        let own = Vec::<f32>::try_from(slot.view(&net.flat.gradients).flatten(0, -1)).unwrap();
-        close(&slot.name, &own, &floats(&format!("grad.{}", slot.name)));
+        let gradient = slot.view(&net.flat.gradients);
+        let (own, expected) = (single(&gradient), floats(&format!("grad.{}", slot.name)));
+        let norm = format!("norm.grad.{}", slot.name);
+        if stored.tensor(&norm).is_ok() {
+            close(&norm, &single(&gradient.norm()), &floats(&norm));
+            let step = own.len().div_ceil(SAMPLE) | 1;
+            let own: Vec<f32> = own.iter().copied().step_by(step).collect();
+            close(&slot.name, &own, &expected);
+        } else {
+            close(&slot.name, &own, &expected);
+        }
         compared += 1;
     }
     assert_eq!(
@@ -178,31 +222,34 @@ fn compare_engine(
             .count()
     );
     for slot in &net.flat.buffer_slots {
-        let own = Vec::<f32>::try_from(slot.view(&net.flat.buffers)).unwrap();
+        let own = single(&slot.view(&net.flat.buffers));
         close(&slot.name, &own, &floats(&format!("after.{}", slot.name)));
     }
 }
 
 #[test]
 fn the_unet_equals_pytorch_in_logits_loss_and_every_gradient() {
-    compare("unet_relu.safetensors", Arch::Unet, None, 3e-4);
-    compare(
-        "unet_relu.safetensors",
-        Arch::Unet,
-        Some(Activation::Relu),
-        3e-4,
-    );
-    compare(
-        "unet_none.safetensors",
-        Arch::Unet,
-        Some(Activation::None),
-        3e-4,
-    );
+    let unet = |file, up_activation| compare(&Golden::new(file, Arch::Unet, up_activation, 3e-4));
+    unet("unet_relu.safetensors", None);
+    unet("unet_relu.safetensors", Some(Activation::Relu));
+    unet("unet_none.safetensors", Some(Activation::None));
 }
 
 #[test]
 fn the_baseline_equals_pytorch_in_logits_loss_and_every_gradient() {
-    compare("cnn.safetensors", Arch::Cnn, None, 1e-5);
+    compare(&Golden::new("cnn.safetensors", Arch::Cnn, None, 1e-5));
+}
+
+#[test]
+fn other_models_of_a_base_equal_pytorch_in_logits_loss_and_every_gradient() {
+    for (file, arch) in [
+        ("unet_wide.safetensors", Arch::UnetWide),
+        ("unet_attention.safetensors", Arch::UnetAttention),
+        ("transunet.safetensors", Arch::Transunet),
+        ("transformer.safetensors", Arch::Transformer),
+    ] {
+        compare(&Golden::double(file, arch));
+    }
 }
 
 #[test]
@@ -221,6 +268,7 @@ fn optimizers_equal_pytorch_step_by_step() {
         ("adam", Rule::Adam),
         ("sgd", Rule::Sgd),
         ("nesterov", Rule::Nesterov),
+        ("rmsprop", Rule::RmsProp),
     ] {
         let parameters = Tensor::from_slice(&floats(&golden["start"]));
         let momentum = golden[name]["momentum"].as_f64().unwrap_or(0.9);

@@ -1,7 +1,9 @@
 //! One binary for all integration tests: libtorch is linked once.
 
+mod bases;
 mod common;
 mod context;
+mod demo;
 mod doctor;
 mod failure;
 mod forms;
@@ -15,5 +17,7 @@ mod ranks;
 mod resume;
 mod scaling;
 mod stop;
+mod sweep;
 mod targets;
 mod verify;
+mod windows;

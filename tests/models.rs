@@ -63,6 +63,52 @@ fn the_unet_has_the_published_layers_and_parameters() {
     );
 }
 
+/// Widths by Python's int(25 * 1.13), int(28 * 1.13), ..., as in the entry's program.
+#[test]
+fn the_wide_unet_has_the_widths_and_the_dropout_of_its_entry() {
+    let table = table(&["unet-wide"]);
+    let (down, up) = ([25, 28, 31, 35, 39, 44], [38, 33, 29, 25, 22]);
+    let mut expected = Vec::new();
+    let mut inputs = 5;
+    for width in down {
+        expected.extend([(7 * inputs + 1) * width, (7 * width + 1) * width]);
+        inputs = width;
+    }
+    for (width, skip) in up.into_iter().zip(down.into_iter().rev().skip(1)) {
+        expected.extend([(7 * (width + skip) + 1) * width, (7 * width + 1) * width]);
+    }
+    expected.push(up[4] + 1);
+    let params = |line: &str| -> i64 { line.split_whitespace().nth(5).unwrap().parse().unwrap() };
+    let of = |kind: &str| -> Vec<&str> {
+        let kind = format!("({kind})");
+        table.lines().filter(|line| line.contains(&kind)).collect()
+    };
+    let convolutions: Vec<i64> = of("Conv1D").into_iter().map(params).collect();
+    assert_eq!(convolutions, expected);
+    assert_eq!(of("BatchNormalization").len(), 22);
+    for dropout in of("Dropout") {
+        assert!(dropout.contains("batch_normalization"), "{dropout}");
+    }
+    assert_eq!(of("Dropout").len(), 22);
+}
+
+#[test]
+fn gates_stand_between_skips_and_the_way_back() {
+    let table = table(&["unet-attention"]);
+    let gates: Vec<&str> = table
+        .lines()
+        .filter(|line| line.contains("(Gate)"))
+        .collect();
+    assert_eq!(gates.len(), 5);
+    // The first is the coarsest: its skip is the fifth block's, its score a convolution to one channel.
+    assert!(
+        gates[0].contains("(None, 640, 73)")
+            && gates[0].ends_with("batch_normalization_9, conv1d_14"),
+        "{table}"
+    );
+    assert!(table.contains("conv1d_transpose, gate\n"), "{table}");
+}
+
 #[test]
 fn other_inputs_and_the_baseline_have_their_published_counts() {
     assert!(table(&["unet", "--channels", "6"]).contains("total parameters: 476,074"));
@@ -78,7 +124,11 @@ fn impossible_models_are_refused() {
     let run = Run::new();
     assert!(
         run.fails(&["models", "unet", "--length", "100"])
-            .contains("multiple of 32, found 100")
+            .contains("multiple of 32, found 100: tfbind-prep make --length 96")
+    );
+    assert!(
+        run.fails(&["models", "transformer", "--length", "8"])
+            .contains("multiple of 16, found 8: tfbind-prep make --length 16")
     );
     assert!(
         run.fails(&["models", "cnn", "--up-activation", "relu"])

@@ -103,7 +103,7 @@ fn data_that_do_not_fit_are_read_in_place() {
 }
 
 #[test]
-fn prep_scaling_and_the_jobs_of_a_sweep() {
+fn prep_scaling_and_sweep() {
     let job = Job::new(&["node1"])
         .with("DATA", "new.h5")
         .with("PREP", "--fasta hg38.fa");
@@ -134,21 +134,28 @@ fn prep_scaling_and_the_jobs_of_a_sweep() {
     assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
 
     let job = Job::new(&["node1"])
-        .with("SWEEP", "lines")
-        .with("PBS_ARRAY_INDEX", "2")
+        .with("SWEEP", "sweep.toml")
         .with("TRAIN", "--epochs 3")
-        .touch("cut");
-    fs::write(job.path("lines"), "--lr 0.1\n--lr 0.2\n").unwrap();
+        .touch("cut")
+        .touch("sweep.toml");
+    let jobfs = job.path("jobfs").display().to_string();
+    let job = job.with("PBS_JOBFS", &jobfs);
     let ended = job.run("pbs/sweep.pbs");
-    let run = job.path("runs/data-sweep/2").display().to_string();
-    let train = ended.call("tfbind-mpi train");
-    assert!(
-        train.ends_with("--epochs 3 --lr 0.2") && train.contains(&run),
-        "{train}"
-    );
-    ended.call("-J 2-3:2");
-    let ended = job.with("PBS_ARRAY_INDEX", "3").run("pbs/sweep.pbs").ok();
-    assert!(ended.said.contains("has no line 3"), "{}", ended.said);
+    assert_eq!(ended.code, Some(75), "{}{}", ended.said, ended.errors);
+    let (run, data) = (job.path("runs/data-sweep"), job.path("data.h5"));
+    let (run, data) = (run.display(), data.display());
+    ended.call("mpirun -np 4 --map-by ppr:4:node:PE=12 --bind-to core");
+    ended.call(&format!(
+        "tfbind-mpi sweep sweep.toml --run {run} --data {data} --epochs 3 --data-copy {jobfs}"
+    ));
+    ended.call("qsub");
+    // The same command goes on; steps are those of all trials.
+    fs::remove_file(job.path("cut")).unwrap();
+    let ended = job.run("pbs/sweep.pbs").ok();
+    assert!(!ended.call("tfbind-mpi sweep").contains("--resume"));
+    let report = job.report("runs/data-sweep");
+    assert!(report.contains("2 to 4 in this job"), "{report}");
+    assert!(report.contains("    0   done     0.5  0.01\n"), "{report}");
 }
 
 /// The same body under Slurm's own names, without its qsub and qstat.
@@ -248,12 +255,7 @@ fn what_is_missing_is_one_line_that_says_what_to_do() {
             "/nowhere/pbs/job.sh",
         ),
         (job(), "pbs/prep.pbs", "PREP is not given"),
-        (job(), "pbs/sweep.pbs", "PBS_ARRAY_INDEX is not set"),
-        (
-            job().with("PBS_ARRAY_INDEX", "1"),
-            "pbs/sweep.pbs",
-            "SWEEP=: give the file",
-        ),
+        (job(), "pbs/sweep.pbs", "SWEEP=: give the file"),
     ] {
         let ended = job.run(file);
         assert_eq!(

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Run, mpich, mpirun};
+use crate::common::{Run, kill, mpich, mpirun};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -56,11 +56,6 @@ fn wait_for_steps(run: &Run, name: &str, steps: usize) {
         assert!(began.elapsed() < SOON, "no {steps} steps: {}", said());
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn kill(signal: &str, process: &str) {
-    let status = Command::new("kill").args([signal, process]).status();
-    assert!(status.unwrap().success());
 }
 
 /// SIGUSR1 by mpirun, which forwards it; the others to a rank itself, as only MPICH's mpirun forwards them.

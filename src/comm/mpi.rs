@@ -19,7 +19,7 @@ use mpi::{
 
 use super::{
     Comm,
-    watch::{Place, Watch, set_place},
+    watch::{Place, Watch, set_place, within},
 };
 
 /// A host name is cut at so many bytes when ranks tell each other where they are.
@@ -30,7 +30,10 @@ const CLOCK: i32 = 7003;
 const PASSED_ON: Duration = Duration::from_millis(100);
 /// Of so many exchanges the fastest tells best how far two clocks are apart.
 const EXCHANGES: usize = 20;
+/// Between two looks whether all have met: nobody is in a hurry.
+const MEETING: Duration = Duration::from_millis(20);
 
+/// All ranks of the job, or a group of them.
 pub struct Mpi {
     world: SimpleCommunicator,
     local_rank: usize,
@@ -40,8 +43,9 @@ pub struct Mpi {
     /// Collectives so far: the same on all ranks that have come as far.
     count: Cell<u64>,
     levels: Option<Levels>,
-    // The last field, hence the last dropped: it calls MPI_Finalize, after which no communicator may be freed.
-    _universe: Universe,
+    // The last field, hence the last dropped: it calls MPI_Finalize, after which no communicator may be freed. A group
+    // has none, and lives within the life of the whole.
+    _universe: Option<Universe>,
 }
 
 /// Ranks of one node, and one rank of each node: a sum then crosses the network once a node, not once a rank.
@@ -64,24 +68,16 @@ impl Mpi {
         let world = universe.world();
         let local = world.split_shared(world.rank());
         let host = environment::processor_name().unwrap_or_else(|_| "unknown host".into());
-        let (local_rank, local_size) = (local.rank() as usize, local.size() as usize);
-        let watch = Watch::new(universe.world(), hosts(&world, &host), stall_timeout)?;
-        // A node is known by the first of its ranks.
-        let mut first = [world.rank(); 1];
-        local.process_at_rank(0).broadcast_into(&mut first);
-        let (own, mut nodes) = (i32::from(local_rank == 0), 0);
-        world.all_reduce_into(&own, &mut nodes, SystemOperation::sum());
-        let pays = nodes > 1 && nodes < world.size();
-        let levels = pays.then(|| Levels::new(&world, first[0] as usize));
+        let hosts = hosts(&world, &host);
         Ok(Self {
-            world,
-            local_rank,
-            local_size,
+            watch: Watch::new(universe.world(), hosts, 0, stall_timeout)?,
+            local_rank: local.rank() as usize,
+            local_size: local.size() as usize,
             host,
-            watch,
             count: Cell::new(0),
-            levels,
-            _universe: universe,
+            levels: Levels::where_they_pay(&world, &local),
+            world,
+            _universe: Some(universe),
         })
     }
 
@@ -102,6 +98,17 @@ impl Mpi {
 }
 
 impl Levels {
+    /// On several nodes of which one has several of these ranks.
+    fn where_they_pay(world: &SimpleCommunicator, local: &SimpleCommunicator) -> Option<Self> {
+        // A node is known by the first of its ranks.
+        let mut first = [world.rank(); 1];
+        local.process_at_rank(0).broadcast_into(&mut first);
+        let (own, mut nodes) = (i32::from(local.rank() == 0), 0);
+        world.all_reduce_into(&own, &mut nodes, SystemOperation::sum());
+        let pays = nodes > 1 && nodes < world.size();
+        pays.then(|| Self::new(world, first[0] as usize))
+    }
+
     /// `node` is the same number for the ranks of one node.
     fn new(world: &SimpleCommunicator, node: usize) -> Self {
         let of_node = world.split_by_color(Color::with_value(node as i32));
@@ -126,7 +133,7 @@ pub fn end_job(rank: usize, host: &str, cause: &str) -> ! {
 
 /// In one piece: mpirun mixes what several ranks write in parts.
 pub fn say(rank: usize, host: &str, cause: &str) {
-    let line = format!("error: rank {rank} on {host}: {cause}\n");
+    let line = format!("error: rank {rank} on {host}: {}{cause}\n", within());
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
@@ -254,6 +261,36 @@ impl Comm for Mpi {
 
     fn barrier(&self) {
         self.collective(|| self.world.barrier());
+    }
+
+    fn meet(&self) {
+        let mut all_are_here = self.world.immediate_barrier();
+        while let Err(pending) = all_are_here.test() {
+            all_are_here = pending;
+            thread::sleep(MEETING);
+        }
+    }
+
+    fn split(&self, ranks: usize) -> Result<Box<dyn Comm + '_>> {
+        let first = self.rank() / ranks * ranks;
+        let color = Color::with_value(first as i32);
+        let group = self.collective(|| {
+            let key = self.world.rank();
+            self.world.split_by_color_with_key(color, key)
+        });
+        let world = group.expect("every rank has a group");
+        let local = world.split_shared(world.rank());
+        let (hosts, timeout) = (hosts(&world, &self.host), self.watch.timeout);
+        Ok(Box::new(Self {
+            watch: Watch::new(world.duplicate(), hosts, self.watch.first + first, timeout)?,
+            local_rank: self.local_rank,
+            local_size: self.local_size,
+            host: self.host.clone(),
+            count: Cell::new(0),
+            levels: Levels::where_they_pay(&world, &local),
+            world,
+            _universe: None,
+        }))
     }
 
     fn watched(&self, call: &mut dyn FnMut()) {

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use anyhow::Result;
+
 use super::Comm;
 
 pub struct Solo;
@@ -33,6 +35,10 @@ impl Comm for Solo {
         vec![bytes.to_vec()]
     }
     fn barrier(&self) {}
+    fn meet(&self) {}
+    fn split(&self, _: usize) -> Result<Box<dyn Comm + '_>> {
+        Ok(Box::new(Solo))
+    }
     fn watched(&self, call: &mut dyn FnMut()) {
         call();
     }

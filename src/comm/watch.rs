@@ -39,6 +39,8 @@ pub struct Place {
 
 /// The place of this process, for the lines that end it.
 static PLACE: Mutex<Place> = Mutex::new(Place { what: "", step: 0 });
+/// What the place is part of, such as a trial.
+static WITHIN: Mutex<String> = Mutex::new(String::new());
 
 pub fn set_place(place: Place) {
     *PLACE.lock().expect("no holder panics") = place;
@@ -48,22 +50,39 @@ pub fn place() -> Place {
     PLACE.try_lock().map(|place| *place).unwrap_or_default()
 }
 
+/// Begins the lines that end this process.
+pub fn set_within(what: String) {
+    *WITHIN.lock().expect("no holder panics") = what;
+}
+
+pub fn within() -> String {
+    WITHIN.try_lock().map(|of| of.clone()).unwrap_or_default()
+}
+
 pub struct Watch {
     world: SimpleCommunicator,
     hosts: Vec<String>,
-    timeout: Duration,
+    /// What the job calls rank 0 of these.
+    pub first: usize,
+    pub timeout: Duration,
     /// When the present blocking call began.
     blocking: Arc<Mutex<Option<Instant>>>,
     answers: Answers,
 }
 
 impl Watch {
-    pub fn new(world: SimpleCommunicator, hosts: Vec<String>, timeout: Duration) -> Result<Self> {
+    pub fn new(
+        world: SimpleCommunicator,
+        hosts: Vec<String>,
+        first: usize,
+        timeout: Duration,
+    ) -> Result<Self> {
         let answers = Answers::default();
         let mut roll = Roll::open(&world, answers.clone())?;
         let watch = Self {
             world,
             hosts,
+            first,
             timeout,
             blocking: Arc::default(),
             answers,
@@ -84,7 +103,7 @@ impl Watch {
                 };
                 last = began;
                 if began.is_some() && waited > timeout {
-                    end_stuck(rank, &hosts, timeout, &roll);
+                    end_stuck(rank, &hosts, first, timeout, &roll);
                 }
             }
         });
@@ -176,7 +195,7 @@ impl Watch {
             "stalled for {:.0} s waiting for {what} (step {step}): {} did not arrive{}; see what holds it up there, or raise \
              --stall-timeout",
             self.timeout.as_secs_f64(),
-            named(&missing, &self.hosts),
+            named(&missing, &self.hosts, self.first),
             match all_others && alive.is_empty() && several(&self.hosts) {
                 true => ", and no other host answers: this one may be cut off",
                 false => "",
@@ -187,16 +206,16 @@ impl Watch {
         if (0..size).find(|rank| !missing.contains(rank)) != Some(own) {
             thread::sleep(patience + ANSWERS_WITHIN);
         }
-        say(own, &self.hosts[own], &cause);
+        say(self.first + own, &self.hosts[own], &cause);
         thread::sleep(patience);
         end_all()
     }
 }
 
-fn named(ranks: &BTreeSet<usize>, hosts: &[String]) -> String {
+fn named(ranks: &BTreeSet<usize>, hosts: &[String], first: usize) -> String {
     let named: Vec<String> = ranks
         .iter()
-        .map(|&rank| format!("rank {rank} on {}", hosts[rank]))
+        .map(|&rank| format!("rank {} on {}", first + rank, hosts[rank]))
         .collect();
     named.join(", ")
 }
@@ -226,7 +245,7 @@ fn patience(
 
 /// Everyone had arrived, yet MPI does not return: the network, or a rank stopped in the middle of it. Called beside the
 /// main thread, so without MPI; the launcher ends the other ranks when it sees this one go.
-fn end_stuck(rank: usize, hosts: &[String], timeout: Duration, roll: &Roll) -> ! {
+fn end_stuck(rank: usize, hosts: &[String], first: usize, timeout: Duration, roll: &Roll) -> ! {
     roll.answers().ask();
     roll.call(ANSWERS_WITHIN);
     let mut alive = roll.answers().take();
@@ -237,7 +256,10 @@ fn end_stuck(rank: usize, hosts: &[String], timeout: Duration, roll: &Roll) -> !
     } else if several(hosts) && alive.iter().all(|&of| hosts[of] == hosts[rank]) {
         "no other host answers, so this one is cut off".into()
     } else {
-        format!("{} silent: stopped, or cut off", named(&silent, hosts))
+        format!(
+            "{} silent: stopped, or cut off",
+            named(&silent, hosts, first)
+        )
     };
     let patience = patience(&silent, &alive, &hosts[rank], hosts);
     // Of those who live, the first speaks for all.
@@ -247,7 +269,7 @@ fn end_stuck(rank: usize, hosts: &[String], timeout: Duration, roll: &Roll) -> !
     let Place { what, step } = place();
     let timeout = timeout.as_secs_f64();
     say(
-        rank,
+        first + rank,
         &hosts[rank],
         &format!(
             "stalled for {timeout:.0} s within {what} (step {step}): {cause}; or raise --stall-timeout"

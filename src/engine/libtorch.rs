@@ -11,13 +11,15 @@ use crate::{
     feed::Form,
     flat::FlatTensors,
     gpu,
-    model::{BatchNorm, Graph, Io, Layout, SumOverRanks, Twin},
+    loss::Loss,
+    model::{BatchNorm, Graph, Io, Layout, Output, SumOverRanks, Twin},
     timeline::{Phase, Timeline},
 };
 
 pub(super) struct Libtorch {
     model: Graph,
     form: Form,
+    loss: Loss,
     device: Device,
     /// Computes in place of the model where the form is not the plain one.
     twin: Option<Twin>,
@@ -25,13 +27,14 @@ pub(super) struct Libtorch {
 }
 
 impl Libtorch {
-    pub fn new(model: Graph, io: Io, device: Device, kind: Kind) -> Self {
+    pub fn new(model: Graph, io: Io, loss: Loss, device: Device, kind: Kind) -> Self {
         Self {
             model,
             form: Form {
                 kind,
                 ..Form::plain(io)
             },
+            loss,
             device,
             twin: None,
             replays: None,
@@ -74,8 +77,12 @@ impl Libtorch {
         if let Some(twin) = &self.twin {
             twin.refresh();
         }
+        // What is differentiated, and the two numbers.
+        let loss = |output: &Output| {
+            let (loss, valid) = masked_loss(self.loss, &output.logits, &labels, self.form.io);
+            (output.objective(&loss, &labels), (loss, valid))
+        };
         let (loss, valid) = if self.model.batch_norm() == BatchNorm::Sync {
-            let loss = |logits: &Tensor| masked_loss(logits, &labels, self.form.io);
             if let Some(twin) = &self.twin {
                 twin.begin();
             }
@@ -87,14 +94,13 @@ impl Libtorch {
             }
             numbers
         } else {
-            let (loss, valid) =
-                masked_loss(&self.graph().forward_t(&x, true), &labels, self.form.io);
+            let (objective, numbers) = loss(&self.graph().forward(&x, true));
             lap(Phase::Forward);
             match &self.twin {
-                Some(twin) => twin.backward(&loss),
-                None => loss.f_backward()?,
+                Some(twin) => twin.backward(&objective),
+                None => objective.f_backward()?,
             }
-            (loss, valid)
+            numbers
         };
         if let Some(twin) = &self.twin {
             twin.keep_running();
@@ -211,8 +217,8 @@ impl Engine for Libtorch {
     }
 }
 
-/// Cross-entropy from logits, summed over the valid labels (those that are not -1), and their number.
-pub fn masked_loss(logits: &Tensor, labels: &Tensor, io: Io) -> (Tensor, Tensor) {
+/// From logits, summed over the valid labels (those that are not -1), and their number.
+pub fn masked_loss(loss: Loss, logits: &Tensor, labels: &Tensor, io: Io) -> (Tensor, Tensor) {
     // Of fewer bits no sum is taken.
     let logits = match logits.kind() {
         Kind::BFloat16 => logits.to_kind(Kind::Float),
@@ -231,11 +237,14 @@ pub fn masked_loss(logits: &Tensor, labels: &Tensor, io: Io) -> (Tensor, Tensor)
         return (loss, mask.sum(Kind::Double));
     }
     let target = labels.clamp_min(0).to_kind(logits.kind());
-    let loss = logits.binary_cross_entropy_with_logits(
-        &target,
-        Some(&mask),
-        None::<&Tensor>,
-        Reduction::Sum,
-    );
+    let loss = match loss {
+        Loss::CrossEntropy => logits.binary_cross_entropy_with_logits(
+            &target,
+            Some(&mask),
+            None::<&Tensor>,
+            Reduction::Sum,
+        ),
+        Loss::Mse => ((logits.sigmoid() - target).square() * &mask).sum(logits.kind()),
+    };
     (loss, mask.sum(Kind::Double))
 }

@@ -171,6 +171,10 @@ impl<L: Lanes> Engine for OnFlat<L> {
                 tensor.copy_data(values, values.len());
             }
         };
+        if self.native.has_dropout() {
+            let key = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu));
+            self.native.drop_by(key.int64_value(&[0]) as u64);
+        }
         let (io, batch) = (self.io, rows.len());
         let [parameters, gradients, running] = self.flat();
         let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {

@@ -41,13 +41,14 @@ pub fn write(
     let last = Checkpoint::read(&checkpoint.with_file_name(LAST));
     let trained = last.map_or(header.progress.clone(), |last| last.header.progress);
     let seconds = trained.training_seconds;
-    let samples_per_s = trained.samples as f64 / seconds;
+    // Weights that were imported were trained elsewhere.
+    let samples_per_s = (seconds > 0.0).then(|| trained.samples as f64 / seconds);
     let [csv, of_targets, json] = paths(args, checkpoint);
     write_atomically(&csv, csv_text(&metrics, seconds).as_bytes())?;
     write_atomically(&of_targets, targets.csv().as_bytes())?;
     let confusion = tallies.all.confusion();
     let mut all = json!({
-        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "windows": windows.num_rows(), "bin": args.bin,
+        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "both_strands": args.apply.both_strands, "windows": windows.num_rows(), "bin": args.bin,
         "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device,
         "step": header.progress.step, "ranks": header.ranks, "targets": targets.json(),
         "baselines": baselines.iter().map(|(name, m)| json!({"name": name, "metrics": m})).collect::<Vec<_>>(),
@@ -89,7 +90,10 @@ pub fn write(
     }
     for (name, value) in [
         ("training_time", format!("{seconds:.1}")),
-        ("samples_per_s", format!("{samples_per_s:.1}")),
+        (
+            "samples_per_s",
+            samples_per_s.map_or("undefined".into(), |rate| format!("{rate:.1}")),
+        ),
         ("ranks", header.ranks.to_string()),
         ("device", header.device.clone()),
         ("table", csv.display().to_string()),

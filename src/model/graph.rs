@@ -17,15 +17,39 @@ use tch::{Tensor, nn::ModuleT};
 use super::{BatchNorm, layers::Block};
 use crate::counts::Counter;
 
-/// Keras defaults, which the published models used: momentum 0.99 there is 0.01 here.
+/// Keras defaults, which most of the published models used: momentum 0.99 there is 0.01 here.
 pub(crate) const BN_MOMENTUM: f64 = 0.01;
 pub(crate) const BN_EPS: f64 = 1e-3;
+
+/// Of a batch norm: what is added to a variance, and how far a running statistic moves to a new one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct NormConstants {
+    pub(crate) eps: f64,
+    pub(crate) momentum: f64,
+}
+
+pub(crate) const KERAS_NORM: NormConstants = NormConstants {
+    eps: BN_EPS,
+    momentum: BN_MOMENTUM,
+};
+/// Those of Torch7 and PyTorch.
+pub(crate) const TORCH_NORM: NormConstants = NormConstants {
+    eps: 1e-5,
+    momentum: 0.1,
+};
+
+/// Torch7's Threshold(0, 1e-6) leaves this where ReLU leaves zero.
+const BELOW_THRESHOLD: f64 = 1e-6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     Relu,
     None,
+    /// ReLU that leaves 1e-6 in place of zero, in models that were Torch7's
+    #[value(skip)]
+    #[serde(skip)]
+    Threshold,
 }
 
 impl Activation {
@@ -33,6 +57,7 @@ impl Activation {
         match self {
             Activation::Relu => x.relu(),
             Activation::None => x,
+            Activation::Threshold => x.threshold(0.0, BELOW_THRESHOLD),
         }
     }
 }
@@ -48,8 +73,8 @@ pub(crate) enum Op {
         weight: Tensor,
         bias: Tensor,
         activation: Activation,
-        /// Zeros added on each side.
-        padding: i64,
+        /// Zeros added before and after.
+        padding: [i64; 2],
     },
     UpConv {
         weight: Tensor,
@@ -61,12 +86,19 @@ pub(crate) enum Op {
         bias: Tensor,
         mean: Tensor,
         var: Tensor,
+        constants: NormConstants,
     },
+    /// One that does not follow a convolution at once, which has its own.
+    Activation(Activation),
     /// Of so many neighbours; what is left at the end is dropped.
     MaxPool(i64),
     /// This share of the numbers becomes zero while training, and the others grow to make up for it.
     Dropout(f64),
     Concat,
+    /// The sum of two of the same shape.
+    Add(Activation),
+    /// The first input, times the sigmoid of the second's one channel.
+    Gate,
     Block(Box<dyn Block>),
 }
 
@@ -86,11 +118,43 @@ pub struct Graph {
     layout: Layout,
     /// For each layer, the last layer that reads it: its memory is given back there.
     last_use: Vec<usize>,
+    /// The last hidden layer, where the model has one whose outputs may be penalised.
+    hidden: Option<usize>,
+    /// Weight of the absolute values of its outputs beside the loss; 0: none.
+    l1: f64,
+    scaled: bool,
+}
+
+/// What a model makes of a batch.
+#[derive(Debug)]
+pub struct Output {
+    /// [B, T, L]
+    pub logits: Tensor,
+    /// What is to be added to the mean loss of these rows, times their number [].
+    penalty: Option<Tensor>,
+}
+
+impl Output {
+    /// What is differentiated where `loss` is the sum over `labels` [B, T, M]: each window has its penalty once, as if
+    /// all of its labels were known.
+    pub fn objective(&self, loss: &Tensor, labels: &Tensor) -> Tensor {
+        let places = labels.size()[1] * labels.size()[2];
+        match &self.penalty {
+            Some(penalty) => loss + penalty * places as f64,
+            None => loss.shallow_clone(),
+        }
+    }
 }
 
 impl ModuleT for Graph {
     /// x [B, C, L], or as the layout has it -> logits [B, T, L]
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        self.forward(x, train).logits
+    }
+}
+
+impl Graph {
+    pub fn forward(&self, x: &Tensor, train: bool) -> Output {
         let batch_statistics = train && self.batch_norm != BatchNorm::Frozen;
         self.run(x, train, |op, x| {
             let Op::BatchNorm {
@@ -98,19 +162,31 @@ impl ModuleT for Graph {
                 bias,
                 mean,
                 var,
+                constants: NormConstants { eps, momentum },
             } = op
             else {
                 unreachable!("only batch norm is normalised")
             };
-            let (w, b, m, v) = (Some(weight), Some(bias), Some(mean), Some(var));
-            x.batch_norm(w, b, m, v, batch_statistics, BN_MOMENTUM, BN_EPS, true)
+            // A number alone, such as a dense layer's of the last window of an epoch, has no variance that running
+            // statistics could follow.
+            let alone = batch_statistics && x.numel() as i64 == x.size()[1];
+            let running = |of| (!alone).then_some(of);
+            let (w, b, m, v) = (Some(weight), Some(bias), running(mean), running(var));
+            x.batch_norm(w, b, m, v, batch_statistics, *momentum, *eps, true)
         })
     }
-}
 
-impl Graph {
     pub fn batch_norm(&self) -> BatchNorm {
         self.batch_norm
+    }
+
+    /// Whether its widths follow --width.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.scaled
+    }
+
+    pub(super) fn has_hidden(&self) -> bool {
+        self.hidden.is_some()
     }
 
     /// Whether training draws random numbers.
@@ -153,8 +229,9 @@ impl Graph {
         x: &Tensor,
         train: bool,
         mut normalise: impl FnMut(&Op, &Tensor) -> Tensor,
-    ) -> Tensor {
+    ) -> Output {
         let last = self.layout == Layout::ChannelsLast;
+        let mut penalty = None;
         let mut values: Vec<Option<Tensor>> = self.layers.iter().map(|_| None).collect();
         for (place, layer) in self.layers.iter().enumerate() {
             let input = |i: usize| {
@@ -170,10 +247,14 @@ impl Graph {
                     activation,
                     padding,
                 } => {
-                    let (x, bias) = (input(0), Some(bias));
+                    let bias = Some(bias);
+                    let (x, both) = match padding {
+                        [before, after] if before == after => (input(0).shallow_clone(), *before),
+                        uneven => (input(0).constant_pad_nd(uneven), 0),
+                    };
                     let x = match last {
-                        true => x.conv2d(weight, bias, [1, 1], [0, *padding], [1, 1], 1),
-                        false => x.conv1d(weight, bias, 1, *padding, 1, 1),
+                        true => x.conv2d(weight, bias, [1, 1], [0, both], [1, 1], 1),
+                        false => x.conv1d(weight, bias, 1, both, 1, 1),
                     };
                     activation.apply(x)
                 }
@@ -190,17 +271,24 @@ impl Graph {
                     activation.apply(x)
                 }
                 op @ Op::BatchNorm { .. } => normalise(op, input(0)),
+                Op::Activation(activation) => activation.apply(input(0).shallow_clone()),
                 Op::MaxPool(n) if last => {
                     input(0).max_pool2d([1, *n], [1, *n], [0, 0], [1, 1], false)
                 }
                 Op::MaxPool(n) => input(0).max_pool1d(*n, *n, 0, 1, false),
                 Op::Dropout(share) => input(0).dropout(*share, train),
                 Op::Concat => Tensor::cat(&[input(0), input(1)], 1),
+                Op::Add(activation) => activation.apply(input(0) + input(1)),
+                // Of padded channels the first is the one.
+                Op::Gate => input(0) * input(1).narrow(1, 0, 1).sigmoid(),
                 Op::Block(block) => {
                     let inputs: Vec<&Tensor> = (0..layer.inputs.len()).map(input).collect();
                     block.forward(&inputs, train)
                 }
             };
+            if self.hidden == Some(place) && self.l1 > 0.0 && train {
+                penalty = Some(out.abs().sum(out.kind()) * self.l1);
+            }
             values[place] = Some(out);
             for &used in &layer.inputs {
                 if self.last_use[used] == place {
@@ -209,10 +297,11 @@ impl Graph {
             }
         }
         let logits = values.pop().flatten().expect("a graph has a last layer");
-        match last {
+        let logits = match last {
             true => logits.squeeze_dim(2),
             false => logits,
-        }
+        };
+        Output { logits, penalty }
     }
 
     /// Starts the output at the share of positives, so that training need not spend its first epoch finding it.
@@ -302,10 +391,14 @@ impl Layer {
                 bias,
                 mean,
                 var,
+                ..
             } => ("BatchNormalization", numel(weight, bias), numel(mean, var)),
+            Op::Activation(_) => ("Activation", 0, 0),
             Op::MaxPool(_) => ("MaxPooling1D", 0, 0),
             Op::Dropout(_) => ("Dropout", 0, 0),
             Op::Concat => ("Concatenate", 0, 0),
+            Op::Add(_) => ("Add", 0, 0),
+            Op::Gate => ("Gate", 0, 0),
             Op::Block(block) => (block.kind(), block.num_parameters(), 0),
         }
     }

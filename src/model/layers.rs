@@ -1,11 +1,16 @@
 //! Layers that only libtorch computes.
 
+mod attention;
 mod counted;
 mod dense;
+mod encoder;
 mod flank;
+mod linear;
 mod mixture;
 mod recurrent;
+mod tracks;
 
+pub(super) use encoder::Encoder;
 pub(super) use recurrent::Cell;
 
 use std::fmt;

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::{
     BatchNorm,
-    graph::{BN_EPS, BN_MOMENTUM, Graph, Op},
+    graph::{Graph, NormConstants, Op, Output},
 };
 
 /// Adds up a tensor of doubles over the ranks, in place.
@@ -29,6 +29,7 @@ struct Cut {
     /// Of all ranks [C].
     mean: Tensor,
     var: Tensor,
+    constants: NormConstants,
     /// B * L of all ranks.
     count: f64,
 }
@@ -44,27 +45,27 @@ impl Graph {
         }
     }
 
-    /// As forward, `loss` of the logits and backward, with the statistics of all ranks; every rank must call it, with
-    /// or without rows. x [B, C, L] -> what `loss` returned.
-    pub fn synced_gradients(
+    /// As forward, `loss` of the output and backward from its first tensor, with the statistics of all ranks; every rank
+    /// must call it, with or without rows. x [B, C, L] -> what `loss` returned besides.
+    pub fn synced_gradients<T>(
         &self,
         x: &Tensor,
-        loss: impl FnOnce(&Tensor) -> (Tensor, Tensor),
+        loss: impl FnOnce(&Output) -> (Tensor, T),
         forward_done: impl FnOnce(),
         sum: SumOverRanks,
-    ) -> (Tensor, Tensor) {
+    ) -> T {
         let mut cuts = Vec::new();
-        let logits = self.run(x, true, |op, x| {
+        let output = self.run(x, true, |op, x| {
             let cut = Cut::new(op, x, sum);
             let output = cut.output.shallow_clone();
             cuts.push(cut);
             output
         });
-        let (loss, valid) = loss(&logits);
+        let (objective, returned) = loss(&output);
         forward_done();
         let empty = x.size()[0] == 0;
         if !empty {
-            loss.backward();
+            objective.backward();
         }
         while let Some(cut) = cuts.pop() {
             if !empty {
@@ -75,7 +76,7 @@ impl Graph {
                 backward_from(&cut.input, &gradient);
             }
         }
-        (loss, valid)
+        returned
     }
 }
 
@@ -86,14 +87,17 @@ impl Cut {
             bias,
             mean: running_mean,
             var: running_var,
+            constants,
         } = op
         else {
             unreachable!("only batch norm is normalised")
         };
-        let (mean, var, count) = no_grad(|| statistics(x, [running_mean, running_var], sum));
+        let running = [running_mean, running_var];
+        let (mean, var, count) = no_grad(|| statistics(x, running, *constants, sum));
         let leaf = |of: &Tensor| of.detach().set_requires_grad(true);
         let leaves = [x, weight, bias].map(leaf);
-        let normal = normalise(&leaves[0], &leaves[1], &leaves[2], &mean, &var);
+        let [input, scale, shift] = &leaves;
+        let normal = normalise(input, scale, shift, [&mean, &var], *constants);
         Self {
             input: x.shallow_clone(),
             weight: weight.shallow_clone(),
@@ -103,6 +107,7 @@ impl Cut {
             normal,
             mean,
             var,
+            constants: *constants,
             count,
         }
     }
@@ -123,16 +128,22 @@ impl Cut {
         let means = (sums / self.count).to_kind(self.weight.kind());
         let channels = self.weight.size()[0];
         // What the statistics add is itself a normalised x: -scale (mean g + (x - mean) / deviation * mean gx).
-        let scale = -&self.weight * (&self.var + BN_EPS).rsqrt();
+        let scale = -&self.weight * (&self.var + self.constants.eps).rsqrt();
         let through_mean = &scale * means.narrow(0, 0, channels);
         let through_var = &scale * means.narrow(0, channels, channels);
         let x = self.leaves[0].detach();
-        input + normalise(&x, &through_var, &through_mean, &self.mean, &self.var)
+        let statistics = [&self.mean, &self.var];
+        input + normalise(&x, &through_var, &through_mean, statistics, self.constants)
     }
 }
 
 /// Mean and variance of x [B, C, L] over all ranks [C], which the running ones follow, and over how many numbers.
-fn statistics(x: &Tensor, running: [&Tensor; 2], sum: SumOverRanks) -> (Tensor, Tensor, f64) {
+fn statistics(
+    x: &Tensor,
+    running: [&Tensor; 2],
+    constants: NormConstants,
+    sum: SumOverRanks,
+) -> (Tensor, Tensor, f64) {
     // x may be of fewer bits.
     let (channels, kind) = (x.size()[1], running[0].kind());
     let own = (x.numel() as i64 / channels) as f64;
@@ -151,29 +162,26 @@ fn statistics(x: &Tensor, running: [&Tensor; 2], sum: SumOverRanks) -> (Tensor, 
     let mean = sums.narrow(0, 0, channels) / count;
     let var = (sums.narrow(0, channels, channels) / count - mean.square()).clamp_min(0.0);
     let unbiased = &var * (count / (count - 1.0).max(1.0));
-    // At the end of an epoch a micro-batch may be empty on all ranks.
+    // At the end of an epoch a micro-batch may be empty on all ranks, and one number alone has no variance.
     let seen = running.into_iter().zip([&mean, &unbiased]);
-    for (running, new) in seen.filter(|_| count > 0.0) {
+    for (running, new) in seen.filter(|_| count > 1.0) {
         let mut running = running.shallow_clone();
-        running *= 1.0 - BN_MOMENTUM;
-        running += new.to_kind(kind) * BN_MOMENTUM;
+        running *= 1.0 - constants.momentum;
+        running += new.to_kind(kind) * constants.momentum;
     }
     (mean.to_kind(kind), var.to_kind(kind), count)
 }
 
 /// weight (x - mean) / deviation + bias
-fn normalise(x: &Tensor, weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor) -> Tensor {
-    let (weight, bias) = (Some(weight), Some(bias));
-    x.batch_norm(
-        weight,
-        bias,
-        Some(mean),
-        Some(var),
-        false,
-        0.0,
-        BN_EPS,
-        true,
-    )
+fn normalise(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    [mean, var]: [&Tensor; 2],
+    constants: NormConstants,
+) -> Tensor {
+    let (weight, bias, mean, var) = (Some(weight), Some(bias), Some(mean), Some(var));
+    x.batch_norm(weight, bias, mean, var, false, 0.0, constants.eps, true)
 }
 
 /// Backward from a tensor whose gradient is known: it is that of this product.

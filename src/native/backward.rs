@@ -184,6 +184,10 @@ impl<L: Lanes> Native<L> {
                 dx_rows.clear_tails(x.length);
                 self.complete(completes, 0, window, sums);
             }
+            Kind::Dropout(_) | Kind::Add | Kind::Gate => {
+                self.pointwise_backward(stage, window);
+                self.complete(completes, 0, window, sums);
+            }
         }
     }
 
@@ -240,7 +244,7 @@ impl<L: Lanes> Native<L> {
                     sums: &mut worker.products[stage],
                 });
             }
-            Kind::Pool => {}
+            Kind::Pool | Kind::Dropout(_) | Kind::Add | Kind::Gate => {}
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     lanes::{Element, Lanes},
     norm::Sums,
     phases::phase_length,
+    pointwise::{Added, Dropped, Gated, Mask},
     program::{Kind, Norm, Stage},
     resample::Pool,
 };
@@ -98,15 +99,22 @@ impl<L: Lanes> Native<L> {
             y,
             bias,
             relu,
+            second,
             ..
         } = &self.program.stages[stage];
         let finish = if *relu { Finish::Relu } else { Finish::Store };
         let packed = self.weights[stage].as_ref();
         let to = values.rows(*y, window);
-        let (from, norm, sums) = match norm {
-            StageNorm::Later(sums) => (self.input(*x, window), None, sums),
-            StageNorm::Known(norm) => (Input::plain(values.rows(*x, window), x.length), norm, None),
+        let (training, norm, sums) = match norm {
+            StageNorm::Later(sums) => (true, None, sums),
+            StageNorm::Known(norm) => (false, norm, None),
         };
+        let input = |place: Place| match training {
+            true => self.input(place, window),
+            false => Input::plain(values.rows(place, window), place.length),
+        };
+        let from = input(*x);
+        let second = || input(second.expect("a stage of two inputs").x);
         let weights = || packed.expect("a convolution has weights");
         // SAFETY: the instruction set was checked when the engine was made; the rows are of the shapes of the stage.
         unsafe {
@@ -139,6 +147,31 @@ impl<L: Lanes> Native<L> {
                 }
                 Kind::Pool => {
                     L::run(Pool { x: from, y: to });
+                    to.clear_tails(y.length);
+                }
+                Kind::Dropout(share) => {
+                    let mask = training.then(|| Mask::new(self.key, stage, window, *share));
+                    L::run(Dropped {
+                        x: from,
+                        y: to,
+                        mask,
+                    });
+                    to.clear_tails(y.length);
+                }
+                Kind::Add => {
+                    L::run(Added {
+                        both: [from, second()],
+                        y: to,
+                        relu: *relu,
+                    });
+                    to.clear_tails(y.length);
+                }
+                Kind::Gate => {
+                    L::run(Gated {
+                        x: from,
+                        score: second(),
+                        y: to,
+                    });
                     to.clear_tails(y.length);
                 }
             }

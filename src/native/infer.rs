@@ -87,9 +87,8 @@ impl<L: Lanes> Native<L> {
         for stage in &self.program.stages {
             for window in 0..batch {
                 let (place, pairs) = match &stage.kind {
-                    Kind::Conv { .. } => (stage.y, false),
-                    Kind::UpConv => (stage.y, false),
                     Kind::Pool => (stage.x, true),
+                    _ => (stage.y, false),
                 };
                 let rows = self.values.rows(place, window);
                 let norm = self.input(place, window).norm;

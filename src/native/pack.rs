@@ -122,7 +122,7 @@ impl<L: Lanes> Native<L> {
                         *bias = parameters[stage.bias + o % outputs];
                     }
                 }
-                Kind::Pool => {}
+                Kind::Pool | Kind::Dropout(_) | Kind::Add | Kind::Gate => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A model's list of layers as the stages that the native engine runs: a convolution takes its ReLU and the batch norm
 //! behind it along, and whatever is concatenated is written where it is read.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tch::Tensor;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     flat::FlatTensors,
-    model::{Activation, Graph, Op},
+    model::{Activation, Graph, KERAS_NORM, Op},
 };
 
 /// Learned numbers and running statistics are known by where they begin in the flat tensors.
@@ -41,6 +41,12 @@ pub enum Kind {
     },
     UpConv,
     Pool,
+    /// Of this share, while training.
+    Dropout(f64),
+    /// x and the second input.
+    Add,
+    /// x, times the sigmoid of the second input's one channel.
+    Gate,
 }
 
 #[derive(Clone, Debug)]
@@ -52,8 +58,16 @@ pub struct Stage {
     pub bias: usize,
     pub relu: bool,
     pub dx: Write,
+    pub second: Option<Second>,
     /// Stages with batch norm to whose output this one writes the last part of the gradient.
     pub completes: Vec<usize>,
+}
+
+/// The other input of a sum or a gate.
+#[derive(Clone, Copy, Debug)]
+pub struct Second {
+    pub x: Place,
+    pub dx: Write,
 }
 
 #[derive(Debug)]
@@ -127,7 +141,11 @@ impl Program {
         let mut reads = Vec::new();
         for (value, layer) in layers.iter().enumerate() {
             let at = |tensor: &Tensor| offset(tensor, &flat.parameters);
-            let relu = |activation: &Activation| *activation == Activation::Relu;
+            let relu = |activation: &Activation| match activation {
+                Activation::Relu => Ok(true),
+                Activation::None => Ok(false),
+                Activation::Threshold => Err(anyhow!("{}: a threshold", layer.name)),
+            };
             let (kind, x, weight, bias, relu) = match &layer.op {
                 Op::Input => {
                     made.input = place_of(&mut made.buffers, value);
@@ -142,8 +160,10 @@ impl Program {
                 } => {
                     let taps = weight.size()[2] as usize;
                     ensure!(
-                        taps % 2 == 1 && taps / 2 <= HALO && *padding as usize == taps / 2,
-                        "{}: {taps} taps, {padding} places added",
+                        taps % 2 == 1
+                            && taps / 2 <= HALO
+                            && padding.iter().all(|&places| places as usize == taps / 2),
+                        "{}: {taps} taps, {padding:?} places added",
                         layer.name
                     );
                     let follow: Vec<_> = readers(value).collect();
@@ -158,7 +178,7 @@ impl Program {
                         layer.inputs[0],
                         at(weight),
                         at(bias),
-                        relu(activation),
+                        relu(activation)?,
                     )
                 }
                 Op::BatchNorm {
@@ -166,7 +186,13 @@ impl Program {
                     bias,
                     mean,
                     var,
+                    constants,
                 } => {
+                    ensure!(
+                        *constants == KERAS_NORM,
+                        "{}: its norm has other constants than Keras'",
+                        layer.name
+                    );
                     let of = &layers[layer.inputs[0]];
                     let Op::Conv {
                         weight: filters,
@@ -194,7 +220,13 @@ impl Program {
                         taps,
                         norm: Some(norm),
                     };
-                    (kind, of.inputs[0], at(filters), at(start), relu(activation))
+                    (
+                        kind,
+                        of.inputs[0],
+                        at(filters),
+                        at(start),
+                        relu(activation)?,
+                    )
                 }
                 Op::UpConv {
                     weight,
@@ -205,7 +237,7 @@ impl Program {
                     layer.inputs[0],
                     at(weight),
                     at(bias),
-                    relu(activation),
+                    relu(activation)?,
                 ),
                 Op::MaxPool(2) => {
                     ensure!(
@@ -215,10 +247,19 @@ impl Program {
                     );
                     (Kind::Pool, layer.inputs[0], 0, 0, false)
                 }
-                Op::MaxPool(_) | Op::Dropout(_) | Op::Block(_) => bail!("{}", layer.name),
+                Op::Dropout(share) => (Kind::Dropout(*share), layer.inputs[0], 0, 0, false),
+                Op::Add(activation) => (Kind::Add, layer.inputs[0], 0, 0, relu(activation)?),
+                Op::Gate => (Kind::Gate, layer.inputs[0], 0, 0, false),
+                Op::Activation(_) | Op::MaxPool(_) | Op::Block(_) => {
+                    bail!("it has no kernel for {}; --engine libtorch has", layer.name)
+                }
             };
             maker[value] = Some(made.stages.len());
-            reads.push(x);
+            let second = match kind {
+                Kind::Add | Kind::Gate => Some(layer.inputs[1]),
+                _ => None,
+            };
+            reads.push([Some(x), second]);
             made.stages.push(Stage {
                 kind,
                 x: place_of(&mut made.buffers, x),
@@ -227,6 +268,10 @@ impl Program {
                 bias,
                 relu,
                 dx: Write::Nowhere,
+                second: second.map(|x| Second {
+                    x: place_of(&mut made.buffers, x),
+                    dx: Write::Nowhere,
+                }),
                 completes: Vec::new(),
             });
         }
@@ -249,7 +294,7 @@ impl Program {
     fn plan_gradients<'a>(
         &mut self,
         output: usize,
-        reads: &[usize],
+        reads: &[[Option<usize>; 2]],
         maker: &[Option<usize>],
         parts: impl Fn(usize) -> Option<&'a [usize]>,
     ) -> Result<()> {
@@ -276,16 +321,23 @@ impl Program {
             last[value] = Some(None);
         }
         for stage in (0..reads.len()).rev() {
-            let read = values(reads[stage]);
-            let written = read.iter().filter(|&&value| last[value].is_some()).count();
-            self.stages[stage].dx = match written {
-                _ if read.is_empty() => Write::Nowhere,
-                0 => Write::Store,
-                all if all == read.len() => Write::Add,
-                _ => bail!("only a part of what layer {stage} reads has been read before"),
-            };
-            for value in read {
-                last[value] = Some(Some(stage));
+            for (turn, read) in reads[stage].iter().flatten().enumerate() {
+                let read = values(*read);
+                let written = read.iter().filter(|&&value| last[value].is_some()).count();
+                let dx = match written {
+                    _ if read.is_empty() => Write::Nowhere,
+                    0 => Write::Store,
+                    all if all == read.len() => Write::Add,
+                    _ => bail!("only a part of what layer {stage} reads has been read before"),
+                };
+                let stage_made = &mut self.stages[stage];
+                match &mut stage_made.second {
+                    Some(second) if turn == 1 => second.dx = dx,
+                    _ => stage_made.dx = dx,
+                }
+                for value in read {
+                    last[value] = Some(Some(stage));
+                }
             }
         }
         for (value, stage) in maker.iter().enumerate() {

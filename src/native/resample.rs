@@ -15,7 +15,7 @@ pub struct Pool<'a, T> {
 
 /// A vector of a channel through its norm, where it has one.
 #[inline(always)]
-unsafe fn normed<L: Lanes>(norm: Option<(L::V, L::V)>, from: *const L::T) -> L::V {
+pub unsafe fn normed<L: Lanes>(norm: Option<(L::V, L::V)>, from: *const L::T) -> L::V {
     match norm {
         Some((scale, shift)) => L::fma(L::load(from), scale, shift),
         None => L::load(from),

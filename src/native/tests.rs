@@ -1,5 +1,7 @@
 //! Every gradient of the native engine against libtorch in double precision.
 
+mod dropout;
+
 use half::f16;
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
@@ -332,6 +334,8 @@ fn cases() -> impl Iterator<Item = Case> {
         options: Options {
             up_activation,
             batch_norm,
+            // Each engine would draw its own.
+            no_dropout: true,
             ..Options::default()
         },
         io: io(length, targets),
@@ -359,6 +363,9 @@ fn cases() -> impl Iterator<Item = Case> {
         ),
         // Several blocks of a row, and a group of windows that is not full.
         case(Arch::Unet, 2592, 1, 5, BatchNorm::Rank, None),
+        case(Arch::UnetWide, 96, 1, 3, BatchNorm::Rank, None),
+        case(Arch::UnetAttention, 160, 2, 3, BatchNorm::Rank, None),
+        case(Arch::UnetAttention, 64, 1, 2, BatchNorm::Frozen, None),
         case(Arch::Cnn, 30, 2, 3, BatchNorm::Rank, None),
         case(Arch::Cnn, 203, 1, 2, BatchNorm::Rank, None),
     ]

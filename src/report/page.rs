@@ -7,6 +7,7 @@ use serde_json::Value;
 use tfbind_prep::schema::PredictionFile;
 
 use super::{
+    logged,
     svg::{BLUE, GREEN, ORANGE, Panel, Svg},
     targets,
 };
@@ -14,7 +15,8 @@ use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
     data::{Draw, Windows},
-    plan::read_settings,
+    loss::Loss,
+    plan::{read_settings, word},
 };
 
 /// Neighbouring windows drawn in the genome view cover about so many bases.
@@ -38,7 +40,12 @@ pub fn write(args: ReportArgs) -> Result<()> {
         .clone()
         .or(plan.data)
         .context("--data is missing")?;
-    let curves = curves(&args.run)?;
+    // Imported weights were trained elsewhere.
+    let elsewhere = plan.init.is_some() && !args.run.join("metrics.jsonl").exists();
+    let curves = match elsewhere {
+        true => None,
+        false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
+    };
     let genome = genome(&args, &data)?;
     let metrics = fs::read_to_string(args.run.join("evaluation_metrics.csv")).ok();
     let table = metrics.map(|csv| html_table(&csv)).unwrap_or_default();
@@ -49,13 +56,14 @@ pub fn write(args: ReportArgs) -> Result<()> {
     };
     let page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{0}</title><body style=\"font-family:sans-serif;max-width:920px;\
-         margin:2em auto\"><h1>{0}</h1>{table}{1}<h2>Training</h2>{curves}{2}</body>\n",
+         margin:2em auto\"><h1>{0}</h1>{table}{1}{2}{3}</body>\n",
         args.run.display(),
         section("Targets", &targets),
+        section("Training", &curves),
         section(&format!("Predictions on {}", args.split), &genome),
     );
     let files = [
-        ("curves.svg", Some(&curves)),
+        ("curves.svg", curves.as_ref()),
         ("genome.svg", genome.as_ref()),
         ("report.html", Some(&page)),
     ];
@@ -69,16 +77,8 @@ pub fn write(args: ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn curves(run: &Path) -> Result<String> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    // A killed run may leave half a line at the end.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines: Vec<Value> = whole
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{}: not JSON lines", path.display()))?;
+fn curves(run: &Path, minimised: Loss) -> Result<String> {
+    let lines = logged(run)?;
     let of = |event: &'static str| lines.iter().filter(move |line| line["event"] == event);
     let point = |line: &Value, value: &Value| Some((line["step"].as_f64()?, value.as_f64()?));
     let train: Vec<_> = of("step")
@@ -92,7 +92,7 @@ fn curves(run: &Path) -> Result<String> {
             .filter_map(|line| point(line, &line["valid"][name]))
             .collect()
     };
-    ensure!(!train.is_empty(), "{}: no step is logged", path.display());
+    ensure!(!train.is_empty(), "{}: no step is logged", run.display());
 
     let x = (0.0, train.last().expect("not empty").0);
     let losses = || {
@@ -118,8 +118,9 @@ fn curves(run: &Path) -> Result<String> {
     svg.line(&loss, train.iter().copied(), "#b9cde0", 1.0);
     svg.line(&loss, smooth(&train), BLUE, 1.5);
     svg.line(&loss, valid.iter().copied(), ORANGE, 2.0);
-    svg.text(880.0, 42.0, "end", BLUE, "training (smoothed)");
-    svg.text(880.0, 58.0, "end", ORANGE, "validation");
+    let training = format!("training ({}, smoothed)", word(minimised));
+    svg.text(880.0, 42.0, "end", BLUE, &training);
+    svg.text(880.0, 58.0, "end", ORANGE, "validation (cross-entropy)");
     let scores = Panel {
         top: 220.0,
         height: 175.0,

@@ -245,6 +245,25 @@ impl Svg {
         );
     }
 
+    /// An outline in a box of 100 x 100, stretched between two points of a panel.
+    pub fn shape(
+        &mut self,
+        panel: &Panel,
+        low: (f64, f64),
+        high: (f64, f64),
+        outline: &str,
+        colour: &str,
+    ) {
+        let ((left, bottom), (right, top)) =
+            (panel.place(self.right, low), panel.place(self.right, high));
+        let (across, down) = ((right - left) / 100.0, (bottom - top) / 100.0);
+        let _ = writeln!(
+            self.body,
+            "<path transform=\"translate({left:.2} {top:.2}) scale({across:.4} {down:.4})\" d=\"{outline}\" \
+             fill=\"{colour}\" fill-rule=\"evenodd\"/>"
+        );
+    }
+
     /// A box over the full height of the panel.
     pub fn span(&mut self, panel: &Panel, from: f64, to: f64, colour: &str) {
         let at = |x| panel.place(self.right, (x, 0.0)).0;
@@ -265,7 +284,20 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     out
 }
 
-fn short(value: f64) -> String {
+/// 1, 2 and 5 of every power of ten; only the powers where there are many.
+pub fn decades((low, high): (f64, f64)) -> Vec<(f64, String)> {
+    let steps: &[f64] = if high / low > 3000.0 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+    let inside = all.filter(|level| (low..=high).contains(level));
+    inside.map(|level| (level, format!("{level}"))).collect()
+}
+
+pub fn short(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.01 {
         format!("{value:.0e}")
     } else {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     plan::Metric,
+    report::logged,
     timeline::{PHASES, Phase},
 };
 
@@ -71,18 +72,8 @@ struct Step {
     seconds: f64,
 }
 
-fn lines(folder: &Path) -> Result<Vec<Value>> {
-    let path = folder.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let lines = text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>();
-    lines.with_context(|| format!("{}: not JSON lines", path.display()))
-}
-
 pub fn timed(folder: &Path, warmup: u64) -> Result<Timed> {
-    let steps: Vec<Step> = lines(folder)?
+    let steps: Vec<Step> = logged(folder)?
         .into_iter()
         .filter(|line| line["event"] == "step")
         .map(serde_json::from_value)
@@ -147,7 +138,7 @@ fn phases(trace: &Value, warmup: u64) -> Result<Vec<(&'static str, f64)>> {
 }
 
 pub fn reach(folder: &Path, metric: Metric, target: f64) -> Result<Reach> {
-    let lines = lines(folder)?;
+    let lines = logged(folder)?;
     let mut evaluations = lines.iter().filter(|line| line["event"] == "evaluation");
     let last = evaluations
         .next_back()

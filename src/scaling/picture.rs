@@ -9,7 +9,7 @@ use super::{
     points::{Point, Seen},
     table::Table,
 };
-use crate::report::svg::{BLUE, ORANGE, Panel, Svg, WIDTH};
+use crate::report::svg::{BLUE, ORANGE, Panel, Svg, WIDTH, decades};
 
 const GREY: &str = "#999";
 /// Pixels on the right of every panel, for what colours mean.
@@ -244,19 +244,6 @@ fn axes(
         svg.tick(panel, ln(of), &of.to_string());
     }
     svg.outline(panel, title);
-}
-
-/// 1, 2 and 5 of every power of ten; only the powers where there are many.
-fn decades((low, high): (f64, f64)) -> Vec<(f64, String)> {
-    let steps: &[f64] = if high / low > 3000.0 {
-        &[1.0]
-    } else {
-        &[1.0, 2.0, 5.0]
-    };
-    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    let inside = all.filter(|level| (low..=high).contains(level));
-    inside.map(|level| (level, format!("{level}"))).collect()
 }
 
 fn modes(table: &Table) -> Vec<Mode> {

@@ -14,10 +14,10 @@ settings() {
 	MAX_RESUBMITS=30
 	PREP='--fasta genome/genome.fa --signal DNase=genome/dnase.bigWig --peaks CTCF=genome/ctcf.narrowPeak --widen 25 --length 1024 --valid sim3 --test sim4'
 	TRAIN='--threads 1 --save-every 2 --epochs $1'
-	SWEEP=$work/sweep.txt
+	SWEEP=$work/sweep.toml
 	SCALING='--modes weak --batch 4 --steps 4 --warmup 2 --repeats 1'
 	END
-    printf '%s\n' '--lr 0.001 --stop-at 2' '--lr 0.002 --stop-at 2' > "$work/sweep.txt"
+    printf '%s\n' 'method = "grid"' '[search]' 'lr = [0.001, 0.002]' 'seed = [1, 2]' > "$work/sweep.toml"
 }
 
 # submit FILE SETTINGS [OPTION…]: as a user does, from the folder of the data; `job` then says its id.
@@ -108,13 +108,12 @@ as_if_nothing_had_been() {
     losses "$work/never" | diff "$work/losses" -
 }
 
-swept() { [ "$(cat "$work"/swept/?/job/jobs.tsv 2> /dev/null | grep -c 'done$')" -eq 2 ]; }
 sweeps() {
-    submit sweep.pbs "DATA=made.h5,RUN=swept" -J 1-2 -l walltime=00:05:00
-    until_true 120 swept
-    grep '^lr = ' "$work"/swept/?/plan.toml
-    grep -q '^lr = 0.001$' "$work/swept/1/plan.toml"
-    grep -q '^lr = 0.002$' "$work/swept/2/plan.toml"
+    submit sweep.pbs "DATA=made.h5,RUN=swept,TRAIN=--stop-at=2" -l walltime=00:05:00
+    until_true 120 over_with "$(job)"
+    output "$(job)" | tee "$work/said"
+    says "$work/said" "^ended +done" "4 trials on 2 groups of 1 ranks" "^steps +0 to 8 in this job"
+    [ "$(grep -c ',done,' "$work/swept/sweep.csv")" -eq 4 ]
 }
 
 # The settings of training are for long runs.
@@ -165,7 +164,7 @@ batch_system() {
     check "the last of them finishes" finishes
     check "with a report" reports
     check "each step equals that of a run that nobody stopped" as_if_nothing_had_been
-    check "qsub pbs/sweep.pbs trains one run for each line" sweeps
+    check "qsub pbs/sweep.pbs trains every trial of a sweep" sweeps
     check "qsub pbs/scaling.pbs times one rank and two" scales
     check "a deleted job saves and does not come back" deleted
     check "the batch system goes down" "$slurm" down "$work/slurm"

@@ -17,6 +17,7 @@ OPTIMISERS = {
     "adam": (torch.optim.Adam, {"lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-7}),
     "sgd": (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": False}),
     "nesterov": (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-7}),
 }
 
 

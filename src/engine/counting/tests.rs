@@ -26,8 +26,12 @@ const OPTIONS: Options = Options {
     mirror: Some(3),
     up_activation: None,
     batch_norm: crate::model::BatchNorm::Rank,
+    batch_norm_typed: false,
     first_width: None,
     no_dropout: false,
+    width: None,
+    l1: 0.0,
+    loss: crate::loss::Loss::CrossEntropy,
 };
 
 fn build(arch: Arch) -> Build {

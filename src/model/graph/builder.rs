@@ -7,16 +7,17 @@ use tch::{
     nn::{self, Init},
 };
 
-use super::{Activation, Graph, Layer, Layout, Op, Value};
-use crate::model::{BatchNorm, Io, Options, layers::Block};
+use super::{Activation, Graph, KERAS_NORM, Layer, Layout, NormConstants, Op, Value};
+use crate::model::{Io, Options, layers::Block};
 
 /// Builds a [`Graph`] layer by layer.
 pub struct Builder<'a> {
     pub(in crate::model) path: &'a nn::Path<'a>,
     layers: Vec<Layer>,
     numbers: HashMap<&'static str, usize>,
-    batch_norm: BatchNorm,
-    no_dropout: bool,
+    options: Options,
+    hidden: Option<usize>,
+    scaled: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -25,16 +26,27 @@ impl<'a> Builder<'a> {
             path,
             layers: Vec::new(),
             numbers: HashMap::new(),
-            batch_norm: options.batch_norm,
-            no_dropout: options.no_dropout,
+            options,
+            hidden: None,
+            scaled: false,
         };
         let input = builder.push("input_1".into(), Op::Input, vec![], io.channels, io.length);
         (builder, input)
     }
 
-    /// Convolution of odd width, stride 1, padded to keep the length; the activation is part of the layer.
+    /// Of so many filters or hidden units as published, those that --width leaves.
+    pub fn width(&mut self, published: i64) -> i64 {
+        self.scaled = true;
+        let width = self.options.width.unwrap_or(1.0);
+        ((published as f64 * width).round() as i64).max(1)
+    }
+
+    /// Convolution of stride 1, padded to keep the length; the activation is part of the layer. Of an even kernel's
+    /// zeros the odd one comes last, as in Keras.
     pub fn conv(&mut self, x: Value, channels: i64, kernel: i64, activation: Activation) -> Value {
-        self.padded_conv(x, channels, kernel, kernel / 2, activation)
+        let before = (kernel - 1) / 2;
+        let padding = [before, kernel - 1 - before];
+        self.padded_conv(x, channels, kernel, padding, activation)
     }
 
     /// Convolution without padding: the window loses `kernel` - 1 places.
@@ -45,7 +57,7 @@ impl<'a> Builder<'a> {
         kernel: i64,
         activation: Activation,
     ) -> Value {
-        self.padded_conv(x, channels, kernel, 0, activation)
+        self.padded_conv(x, channels, kernel, [0, 0], activation)
     }
 
     fn padded_conv(
@@ -53,7 +65,7 @@ impl<'a> Builder<'a> {
         x: Value,
         channels: i64,
         kernel: i64,
-        padding: i64,
+        padding: [i64; 2],
         activation: Activation,
     ) -> Value {
         let name = self.number("conv1d");
@@ -65,7 +77,7 @@ impl<'a> Builder<'a> {
             activation,
             padding,
         };
-        let length = length + 2 * padding - (kernel - 1);
+        let length = length + padding[0] + padding[1] - (kernel - 1);
         self.push(name, op, vec![x.0], channels, length)
     }
 
@@ -88,6 +100,14 @@ impl<'a> Builder<'a> {
     }
 
     pub fn batch_norm(&mut self, x: Value) -> Value {
+        self.batch_norm_with(x, KERAS_NORM)
+    }
+
+    pub(in crate::model) fn batch_norm_with(
+        &mut self,
+        x: Value,
+        constants: NormConstants,
+    ) -> Value {
         let name = self.number("batch_normalization");
         let (channels, length) = self.shape(x);
         let path = self.path / &name;
@@ -96,6 +116,7 @@ impl<'a> Builder<'a> {
             bias: path.zeros("bias", &[channels]),
             mean: path.zeros_no_train("running_mean", &[channels]),
             var: path.ones_no_train("running_var", &[channels]),
+            constants,
         };
         self.push(name, op, vec![x.0], channels, length)
     }
@@ -113,10 +134,25 @@ impl<'a> Builder<'a> {
         self.push(name, op, vec![x.0], channels, length / width)
     }
 
+    pub fn activation(&mut self, x: Value, activation: Activation) -> Value {
+        let name = self.number("activation");
+        let (channels, length) = self.shape(x);
+        let op = Op::Activation(activation);
+        self.push(name, op, vec![x.0], channels, length)
+    }
+
+    /// The last hidden layer, whose outputs --l1 penalises.
+    pub fn hidden(&mut self, x: Value) {
+        self.hidden = Some(x.0);
+    }
+
+    /// No layer at all where nothing is to be dropped.
     pub fn dropout(&mut self, x: Value, share: f64) -> Value {
+        if self.options.no_dropout || share == 0.0 {
+            return x;
+        }
         let name = self.number("dropout");
         let (channels, length) = self.shape(x);
-        let share = if self.no_dropout { 0.0 } else { share };
         self.push(name, Op::Dropout(share), vec![x.0], channels, length)
     }
 
@@ -144,6 +180,28 @@ impl<'a> Builder<'a> {
         self.push(name, Op::Concat, vec![first.0, second.0], channels, length)
     }
 
+    /// The sum of two values of the same shape; the activation is part of the layer.
+    pub fn add(&mut self, first: Value, second: Value, activation: Activation) -> Value {
+        let name = self.number("add");
+        let (channels, length) = self.shape(first);
+        assert_eq!(self.shape(second), (channels, length), "{name}");
+        self.push(
+            name,
+            Op::Add(activation),
+            vec![first.0, second.0],
+            channels,
+            length,
+        )
+    }
+
+    /// `x` [B, C, L] times the sigmoid of `score` [B, 1, L].
+    pub fn gate(&mut self, x: Value, score: Value) -> Value {
+        let name = self.number("gate");
+        let (channels, length) = self.shape(x);
+        assert_eq!(self.shape(score), (1, length), "{name}");
+        self.push(name, Op::Gate, vec![x.0, score.0], channels, length)
+    }
+
     pub fn finish(self) -> Graph {
         let mut last_use: Vec<usize> = (0..self.layers.len()).collect();
         for (place, layer) in self.layers.iter().enumerate() {
@@ -153,9 +211,12 @@ impl<'a> Builder<'a> {
         }
         Graph {
             layers: self.layers,
-            batch_norm: self.batch_norm,
+            batch_norm: self.options.batch_norm,
             layout: Layout::Plain,
             last_use,
+            hidden: self.hidden,
+            l1: self.options.l1,
+            scaled: self.scaled,
         }
     }
 

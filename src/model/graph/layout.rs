@@ -81,13 +81,20 @@ impl Twin {
                     bias,
                     mean,
                     var,
+                    ..
                 } => {
                     norms.vector(weight, parameters, out);
                     norms.vector(bias, parameters, out);
                     running.vector(mean, buffers, out);
                     running.vector(var, buffers, out);
                 }
-                Op::Input | Op::MaxPool(_) | Op::Dropout(_) | Op::Concat => {}
+                Op::Input
+                | Op::Activation(_)
+                | Op::MaxPool(_)
+                | Op::Dropout(_)
+                | Op::Concat
+                | Op::Add(_)
+                | Op::Gate => {}
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
             }
         }
@@ -192,8 +199,15 @@ impl Graph {
                 Op::Input | Op::Conv { .. } | Op::UpConv { .. } => own
                     .chain(std::iter::repeat_n(None, padding as usize))
                     .collect(),
-                Op::BatchNorm { .. } | Op::MaxPool(_) | Op::Dropout(_) => {
-                    all[layer.inputs[0]].clone()
+                Op::BatchNorm { .. }
+                | Op::Activation(_)
+                | Op::MaxPool(_)
+                | Op::Dropout(_)
+                | Op::Gate => all[layer.inputs[0]].clone(),
+                Op::Add(_) => {
+                    let both = [layer.inputs[0], layer.inputs[1]].map(|input| &all[input]);
+                    assert_eq!(both[0], both[1], "{} adds unlike channels", layer.name);
+                    both[0].clone()
                 }
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
                 Op::Concat => {
@@ -228,9 +242,12 @@ impl Graph {
             let mut statistic = || running.next().expect("two statistics a norm");
             let op = match &layer.op {
                 Op::Input => Op::Input,
+                Op::Activation(activation) => Op::Activation(*activation),
                 Op::MaxPool(width) => Op::MaxPool(*width),
                 Op::Dropout(share) => Op::Dropout(*share),
                 Op::Concat => Op::Concat,
+                Op::Add(activation) => Op::Add(*activation),
+                Op::Gate => Op::Gate,
                 Op::Block(_) => unreachable!("{PLAIN_ONLY}"),
                 Op::Conv {
                     activation,
@@ -247,11 +264,12 @@ impl Graph {
                     bias: conv(),
                     activation: *activation,
                 },
-                Op::BatchNorm { .. } => Op::BatchNorm {
+                Op::BatchNorm { constants, .. } => Op::BatchNorm {
                     weight: norm(),
                     bias: norm(),
                     mean: statistic(),
                     var: statistic(),
+                    constants: *constants,
                 },
             };
             Layer {
@@ -267,6 +285,7 @@ impl Graph {
             batch_norm: self.batch_norm,
             layout,
             last_use: self.last_use.clone(),
+            ..*self
         }
     }
 }

@@ -40,8 +40,10 @@ fn rows(batch: usize, length: usize) -> Rows {
 /// Twice the same model, whose biases, norms and running statistics are none of them what padding would be.
 fn nets(kind: Kind, arch: Arch, batch_norm: BatchNorm, length: usize) -> [Net; 2] {
     let options = Options {
-        up_activation: (arch == Arch::Unet).then_some(Activation::Relu),
+        up_activation: (arch != Arch::Cnn).then_some(Activation::Relu),
         batch_norm,
+        // Each layout would draw its own.
+        no_dropout: true,
         ..Options::default()
     };
     let build = Build {
@@ -126,6 +128,9 @@ fn channels_last_and_padding_are_exact() {
         (Arch::Unet, BatchNorm::Rank),
         (Arch::Unet, BatchNorm::Sync),
         (Arch::Unet, BatchNorm::Frozen),
+        (Arch::UnetWide, BatchNorm::Rank),
+        (Arch::UnetAttention, BatchNorm::Rank),
+        (Arch::UnetAttention, BatchNorm::Sync),
         (Arch::Cnn, BatchNorm::Rank),
     ] {
         let [mut own, mut plain] = nets(Kind::Double, arch, batch_norm, 64);
@@ -160,6 +165,13 @@ fn bf16_is_near() {
         (Arch::Unet, BatchNorm::Rank, Layout::Plain, 0.8),
         (Arch::Unet, BatchNorm::Rank, Layout::ChannelsLast, 0.8),
         (Arch::Unet, BatchNorm::Sync, Layout::ChannelsLast, 0.8),
+        (
+            Arch::UnetAttention,
+            BatchNorm::Rank,
+            Layout::ChannelsLast,
+            // With gates, which multiply what is rounded: 0.92.
+            1.1,
+        ),
     ] {
         let [mut own, mut plain] = nets(Kind::Float, arch, batch_norm, 1024);
         own.compute_as(&compute(layout, Precision::Bf16)).unwrap();

@@ -1,0 +1,302 @@
+//! sweep.svg: how the metric rose in each trial, and what each setting did to it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use toml::Value;
+
+use super::{
+    space::shown,
+    table::{Row, State, Table},
+};
+use crate::report::{
+    logged,
+    svg::{BLUE, ORANGE, Panel, Svg, decades, short},
+};
+
+const GREY: &str = "#999";
+const PALE: &str = "#b9cde0";
+const RED: &str = "#b03030";
+const TOP: f64 = 75.0;
+const CURVES: f64 = 210.0;
+const FIELD: f64 = 130.0;
+/// Below a panel, for its axis and the next one's title.
+const GAP: f64 = 55.0;
+/// So many values of a setting have a tick each.
+const FEW: usize = 8;
+/// From so many times the lowest value on an axis is logarithmic.
+const WIDE: f64 = 8.0;
+
+pub fn draw(table: &Table) -> Result<String> {
+    let fields: Vec<&str> = table
+        .fields
+        .iter()
+        .copied()
+        .filter(|name| levels(table, name).len() > 1)
+        .collect();
+    let height = TOP + CURVES + fields.len() as f64 * (FIELD + GAP) + GAP;
+    let mut svg = Svg::new(height);
+    let count = |state| table.rows.iter().filter(|row| row.state == state).count();
+    let mut title = format!(
+        "Sweep {}: {} trials",
+        table.study.run.display(),
+        table.rows.len()
+    );
+    for state in [State::Done, State::Left, State::Failed, State::Open] {
+        if count(state) > 0 {
+            title += &format!(", {} {}", count(state), state.name());
+        }
+    }
+    svg.text(15.0, 24.0, "start", "black", &title);
+    let Some(y) = scale(table.rows.iter().filter_map(Row::value)) else {
+        svg.text(15.0, 44.0, "start", GREY, "nothing to compare yet");
+        return Ok(svg.finish());
+    };
+    let best = &table.rows[0];
+    let words = format!(
+        "best: trial {}, {} {}",
+        best.trial,
+        table.study.metric.name(),
+        number(best.value().unwrap_or(0.0))
+    );
+    svg.text(15.0, 44.0, "start", ORANGE, &words);
+    curves(&mut svg, table)?;
+    for (place, name) in fields.into_iter().enumerate() {
+        let top = TOP + CURVES + GAP + place as f64 * (FIELD + GAP);
+        field(&mut svg, table, name, y, top);
+    }
+    Ok(svg.finish())
+}
+
+/// The best value so far against epochs, of every trial.
+fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
+    let mut lines = Vec::new();
+    for row in table.rows.iter().filter(|row| row.outcome.is_some()) {
+        let log = logged(&table.study.folder(row.trial))?;
+        let epoch = table.study.trials[row.trial].steps_an_epoch as f64;
+        let points: Vec<(f64, f64)> = log
+            .iter()
+            .filter(|line| line["event"] == "evaluation")
+            .filter_map(|line| Some((line["step"].as_f64()? / epoch, line["best"].as_f64()?)))
+            .collect();
+        lines.push(points);
+    }
+    let all = || lines.iter().flatten();
+    let last = all().map(|point| point.0).fold(0.0, f64::max);
+    let Some(y) = scale(all().map(|point| point.1)) else {
+        return Ok(());
+    };
+    let panel = Panel {
+        top: TOP,
+        height: CURVES,
+        x: (0.0, 1.02 * last),
+        y,
+        log: false,
+    };
+    axes(
+        svg,
+        &panel,
+        &format!("{}, best so far", table.study.metric.name()),
+    );
+    for (x, name) in even(panel.x) {
+        svg.tick(&panel, x, &name);
+    }
+    // The best lies on top.
+    for (place, points) in lines.iter().enumerate().rev() {
+        let (colour, width) = if place == 0 {
+            (ORANGE, 2.0)
+        } else {
+            (PALE, 1.2)
+        };
+        svg.line(&panel, points.iter().copied(), colour, width);
+        if let Some(&end) = points.last() {
+            svg.dot(&panel, end, if place == 0 { ORANGE } else { BLUE });
+        }
+    }
+    svg.text(
+        485.0,
+        panel.top + panel.height + 30.0,
+        "middle",
+        GREY,
+        "epochs",
+    );
+    Ok(())
+}
+
+/// The best value of every trial against one setting; grey, the mean of the trials that share its value.
+fn field(svg: &mut Svg, table: &Table, name: &str, y: (f64, f64), top: f64) {
+    let levels = levels(table, name);
+    let axis = Axis::of(&levels);
+    let panel = Panel {
+        top,
+        height: FIELD,
+        x: axis.range,
+        y,
+        log: false,
+    };
+    axes(svg, &panel, name);
+    for (x, name) in &axis.ticks {
+        svg.tick(&panel, *x, name);
+    }
+    let of = |row: &Row| axis.place(&table.study.trials[row.trial].tried[name]);
+    let mut means: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for row in &table.rows {
+        let level = levels
+            .iter()
+            .position(|level| *level == table.study.trials[row.trial].tried[name]);
+        means
+            .entry(level.unwrap_or(0))
+            .or_default()
+            .extend(row.value());
+    }
+    if levels.len() <= FEW && levels.len() < table.rows.len() {
+        let mean = means
+            .iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(&level, values)| {
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                (axis.place(&levels[level]), mean)
+            });
+        svg.line(&panel, mean, GREY, 1.5);
+    }
+    for row in table.rows.iter().rev() {
+        let colour = if row.trial == table.rows[0].trial {
+            ORANGE
+        } else {
+            BLUE
+        };
+        match row.value() {
+            _ if row.state == State::Failed => {
+                svg.text_at(&panel, (of(row), panel.y.0), (-4.0, -4.0), RED, "×")
+            }
+            Some(value) => svg.dot(&panel, (of(row), value), colour),
+            None => {}
+        }
+    }
+}
+
+fn axes(svg: &mut Svg, panel: &Panel, title: &str) {
+    let (low, high) = panel.y;
+    for part in [0.0, 0.5, 1.0] {
+        let level = low + part * (high - low);
+        svg.level(panel, level, &number(level));
+    }
+    svg.outline(panel, title);
+}
+
+/// With a little room around.
+fn scale(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let ends = |ends: Option<(f64, f64)>, value: f64| {
+        let (low, high) = ends.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    };
+    let (low, high) = values.fold(None, ends)?;
+    let room = (0.06 * (high - low)).max(1e-6 * high.abs()).max(1e-12);
+    Some((low - room, high + room))
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        small if small < 0.01 => format!("{value:.1e}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The values that were tried, in order.
+fn levels(table: &Table, name: &str) -> Vec<Value> {
+    let mut levels: Vec<Value> = Vec::new();
+    for trial in &table.study.trials {
+        let value = &trial.tried[name];
+        if !levels.contains(value) {
+            levels.push(value.clone());
+        }
+    }
+    match levels.iter().all(|level| numeric(level).is_some()) {
+        true => levels.sort_by(|a, b| {
+            numeric(a)
+                .partial_cmp(&numeric(b))
+                .expect("numbers of a file")
+        }),
+        false => levels.sort_by_key(shown),
+    }
+    levels
+}
+
+fn numeric(value: &Value) -> Option<f64> {
+    value
+        .as_float()
+        .or(value.as_integer().map(|whole| whole as f64))
+}
+
+/// Numbers by size, words side by side.
+struct Axis {
+    levels: Option<Vec<Value>>,
+    log: bool,
+    range: (f64, f64),
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    fn of(levels: &[Value]) -> Self {
+        let numbers: Option<Vec<f64>> = levels.iter().map(numeric).collect();
+        let Some(numbers) = numbers else {
+            let ticks = levels.iter().enumerate();
+            return Self {
+                levels: Some(levels.to_vec()),
+                log: false,
+                range: (-0.5, levels.len() as f64 - 0.5),
+                ticks: ticks
+                    .map(|(place, level)| (place as f64, shown(level)))
+                    .collect(),
+            };
+        };
+        let (low, high) = (numbers[0], numbers[numbers.len() - 1]);
+        let log = low > 0.0 && high >= WIDE * low;
+        let at = |value: f64| if log { value.ln() } else { value };
+        let room = 0.04 * (at(high) - at(low));
+        let ticks = match levels.len() <= FEW {
+            true => levels
+                .iter()
+                .zip(&numbers)
+                .map(|(level, &number)| (number, shown(level)))
+                .collect(),
+            false if log => decades((low, high)),
+            false => even((low, high)),
+        };
+        Self {
+            levels: None,
+            log,
+            range: (at(low) - room, at(high) + room),
+            ticks: ticks
+                .into_iter()
+                .map(|(value, name)| (at(value), name))
+                .collect(),
+        }
+    }
+
+    fn place(&self, value: &Value) -> f64 {
+        match &self.levels {
+            Some(levels) => levels.iter().position(|level| level == value).unwrap_or(0) as f64,
+            None => {
+                let number = numeric(value).expect("all are numbers");
+                if self.log { number.ln() } else { number }
+            }
+        }
+    }
+}
+
+/// Four to nine round numbers.
+fn even((low, high): (f64, f64)) -> Vec<(f64, String)> {
+    let rough = (high - low) / 8.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|times| times * power)
+        .into_iter()
+        .find(|&step| step >= rough);
+    let step = step.unwrap_or(rough);
+    let all = (low / step).ceil() as i64..=(high / step).floor() as i64;
+    all.map(|count| count as f64 * step)
+        .map(|value| (value, short(value)))
+        .collect()
+}
