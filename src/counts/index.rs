@@ -18,7 +18,7 @@ pub struct Index {
 impl Index {
     pub fn of(seen: &Seen, all_keys: u64) -> Self {
         let shift = (all_keys - 1).ilog2().saturating_sub(BITS - 1);
-        let count = (all_keys - 1 >> shift) as usize + 1;
+        let count = ((all_keys - 1) >> shift) as usize + 1;
         let mut starts = vec![0; count + 1];
         for &key in seen.keys() {
             starts[(key >> shift) as usize + 1] += 1;
@@ -53,7 +53,7 @@ mod tests {
             let seen = Seen::of(keys);
             let index = Index::of(&seen, all);
             let beyond = 2 * (digits - level.min(digits));
-            let first = number % all >> beyond << beyond;
+            let first = (number % all) >> beyond << beyond;
             let range = first..first + (1 << beyond);
             match index.find(&range) {
                 Some(places) => prop_assert_eq!(places, seen.find(&(0..seen.len()), &range)),
