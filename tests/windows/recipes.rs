@@ -99,8 +99,6 @@ fn norms_are_limited_whatever_computes() {
         "8",
         "--stop-at",
         "4",
-        "--batch-norm",
-        "rank",
     ];
     run.train("native", &[&plan[..], &["--engine", "native"]].concat());
     run.train("libtorch", &[&plan[..], &["--engine", "libtorch"]].concat());
