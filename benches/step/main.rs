@@ -157,7 +157,7 @@ fn trainer(comm: &dyn Comm, arguments: &Arguments, device: Device) -> Result<Tra
     let batch_norm = task::options(arguments).batch_norm;
     let transport = Transport::new(TransportChoice::Mpi, comm, device)?;
     let timeline = Timeline::new(comm, device, false);
-    let trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline);
+    let mut trainer = Trainer::new(comm, net, optimizer, batch_norm, transport, timeline);
     trainer.start_from_rank_0(comm);
     Ok(trainer)
 }
