@@ -12,6 +12,7 @@
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
 # make bench-path: what loader, start, evaluation and checkpoints cost.   make bench-growth: time and memory by size.
 # ENGINE chooses what computes in these four.
+# make literature: published results beside ours; QUICK=1 a subset with one seed, DATA=FOLDER also on real genomes, ONLY=WORD.
 SITE  ?= debian
 RANKS ?= 2
 DEMO  ?= runs/demo
@@ -20,7 +21,7 @@ ENGINE ?= auto
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test install bundle portable test-bundle mpich test-cluster faults bench-step bench-peers bench-path bench-growth clean
+.PHONY: build demo test install bundle portable test-bundle mpich test-cluster faults bench-step bench-peers bench-path bench-growth literature clean
 
 build:
 	@. modules/$(SITE)
@@ -129,6 +130,10 @@ bench-peers:
 	benches/peers/setup.sh || true
 	program=$$(cargo bench --locked --bench step --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')
 	python3 benches/peers/run.py --step "$$program" --engine $(ENGINE) --out "$(OUT)"
+
+literature: build
+	@. modules/$(SITE)
+	python3 benches/literature/run.py $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
 
 bench-path: build
 	@. modules/$(SITE)
