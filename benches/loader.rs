@@ -3,7 +3,8 @@
 //!     cargo bench --bench loader -- --data DATA.h5 --consumes 70
 //!
 //! `--consumes`: windows that the fastest engine uses in a second; the loader should read ten times as many, as it
-//! shares the rank's core with the engine. Read twice, the second time from the system's cache, as in a second epoch.
+//! shares the rank's core with the engine. Read twice, the second time from the system's cache, as in a second epoch, or
+//! from the program's own memory, where a split of up to 64 MiB stays.
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 

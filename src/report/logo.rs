@@ -2,24 +2,9 @@
 
 use super::svg::{BLUE, ORANGE, Panel, Svg};
 
-/// Outlines in a box of 100 x 100, and colours; of bases those that Basset's logos have.
+/// Outlines in a box of 100 x 100, and colours.
 fn letter(letter: char) -> (&'static str, &'static str) {
     match letter {
-        'A' => (
-            "M0 100L38 0H62L100 100H78L70 76H30L22 100ZM37 57H63L50 18Z",
-            "#cb2026",
-        ),
-        'C' => (
-            "M98 32C92 12 74 0 52 0C20 0 0 20 0 50C0 80 20 100 52 100C74 100 92 88 98 68L78 62C74 75 65 82 52 82C32 82 21 \
-             70 21 50C21 30 32 18 52 18C65 18 74 25 78 38Z",
-            "#34459c",
-        ),
-        'G' => (
-            "M97 30C91 11 74 0 52 0C20 0 0 20 0 50C0 80 20 100 52 100C72 100 88 92 98 80V46H52V63H78V72C72 79 63 82 53 \
-             82C33 82 21 70 21 50C21 30 33 18 52 18C65 18 73 24 77 36Z",
-            "#fbb116",
-        ),
-        'T' => ("M0 0H100V18H61V100H39V18H0Z", "#0c8040"),
         '0' => (
             "M50 0C18 0 2 20 2 50C2 80 18 100 50 100C82 100 98 80 98 50C98 20 82 0 50 0ZM50 17C68 17 77 28 77 50C77 72 68 \
              83 50 83C32 83 23 72 23 50C23 28 32 17 50 17Z",
