@@ -276,7 +276,7 @@ mod tests {
         let lengths = match paper.parameters {
             // Room for sixteen windows in a dense layer of a number a place.
             ..200 => vec![100],
-            ..10_000 => vec![paper.io.length],
+            200..10_000 => vec![paper.io.length],
             _ => vec![32, 9, 29, 48, 64, 96, 128, 192, 256, 384, 512, 1024],
         };
         for length in lengths {
