@@ -15,8 +15,7 @@ use crate::{
     comm::TransportChoice,
     device::DeviceChoice,
     engine::EngineChoice,
-    loss::Loss,
-    model::{Activation, Arch, BatchNorm, Options},
+    model::{Arch, BatchNorm, Options},
     nonfinite::NonFinite,
     optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
