@@ -21,6 +21,8 @@ from pathlib import Path
 from claims import rows
 from work import Work
 
+# Never shown in percent.
+PLAIN = ("auroc", "average_precision", "seconds")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -41,9 +43,9 @@ def machine():
     return f"commit {commit}, {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores"
 
 
-def shown(values, percent):
+def shown(name, values, percent):
     """Mean and range."""
-    scale, digits = (100, 2) if percent else (1, 3)
+    scale, digits = (100, 2) if percent and name not in PLAIN else (1, 0 if name == "seconds" else 3)
     values = [scale * value for value in values]
     mean = sum(values) / len(values)
     if len(values) == 1:
@@ -56,7 +58,7 @@ def line(row, values):
     if isinstance(values, str):
         return f"| {row.name} | {row.published} | not run: {values} | – | `{row.command}` |", None
     reached = row.reached(values)
-    ours = "; ".join(f"{name} {shown(of, row.percent)}" for name, of in values.items())
+    ours = "; ".join(f"{name} {shown(name, of, row.percent)}" for name, of in values.items())
     return f"| {row.name} | {row.published} | {ours} | {'yes' if reached else 'no'} | `{row.command}` |", reached
 
 
