@@ -12,7 +12,8 @@
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
 # make bench-path: what loader, start, evaluation and checkpoints cost.   make bench-growth: time and memory by size.
 # ENGINE chooses what computes in these four.
-# make literature: published results beside ours; QUICK=1 a subset with one seed, DATA=FOLDER also on real genomes, ONLY=WORD.
+# make literature: published results beside ours; QUICK=1 a subset with one seed, DATA=FOLDER also on real genomes, ONLY=WORDS rows that
+# hold one of them, between commas.
 SITE  ?= debian
 RANKS ?= 2
 DEMO  ?= runs/demo
@@ -133,7 +134,7 @@ bench-peers:
 
 literature: build
 	@. modules/$(SITE)
-	python3 benches/literature/run.py $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
+	python3 benches/literature/run.py $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only "$(ONLY)") $(if $(OUT),--out $(OUT))
 
 bench-path: build
 	@. modules/$(SITE)

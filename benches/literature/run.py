@@ -3,7 +3,7 @@
     make literature                    everything that needs no download: about three hours on two cores
     make literature QUICK=1            a subset with one seed, under ten minutes
     make literature DATA=../data       also the rows on real genomes; DATA holds yeast/ and human/
-    benches/literature/run.py --only tal1    rows whose name holds a word
+    make literature ONLY=tal1,dragonn  rows whose name holds one of these words; printed, and written with --out
 
 Writes the table to --out (benches/results/literature.md). A run that is finished is not run again: remove its folder in
 --work to repeat it.
@@ -31,8 +31,8 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="one seed, the rows that take seconds")
     parser.add_argument("--data", type=Path, help="folder with yeast/ and human/")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/literature", help="folder for data and runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "benches/results/literature.md")
-    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--out", type=Path, help="[default: benches/results/literature.md, unless --only is given]")
+    parser.add_argument("--only", default="", help="rows whose name holds one of these words, between commas")
     return parser.parse_args()
 
 
@@ -66,7 +66,7 @@ def main():
     options = arguments()
     work = Work(ROOT, options.work, options.data, [1] if options.quick else [1, 2, 3])
     lines, results = [], []
-    chosen = [row for row in rows() if options.only in row.name.lower() and (row.quick or not options.quick)]
+    chosen = [row for row in rows() if any(word in row.name.lower() for word in options.only.split(",")) and (row.quick or not options.quick)]
     if not chosen:
         sys.exit(f"literature: no row's name holds `{options.only}`")
     for row in chosen:
@@ -79,19 +79,22 @@ def main():
         lines.append(text)
         results.append(reached)
         print(text, flush=True)
+    words = [" QUICK=1"] * options.quick + [" DATA=..."] * bool(options.data) + [f" ONLY={options.only!r}"] * bool(options.only)
+    command = "make literature" + "".join(words)
     head = [
         "# Published results beside ours",
         "",
-        f"`{'make literature' + (' QUICK=1' if options.quick else '')}`, {datetime.date.today()}, {machine()}. Mean (range) over seeds "
+        f"`{command}`, {datetime.date.today()}, {machine()}. Mean (range) over seeds "
         f"{', '.join(map(str, work.seeds))}; a row is reached when ours is at least as good as published, or the order is the published one.",
         "",
         "| claim | published | ours | reached | command of ours |",
         "|---|---|---|---|---|",
     ]
     notes = ["", *work.notes] if work.notes else []
-    if not options.only:
-        options.out.write_text("\n".join(head + lines + notes) + "\n")
-        print(f"table {options.out}")
+    out = options.out or (None if options.only else ROOT / "benches/results/literature.md")
+    if out:
+        out.write_text("\n".join(head + lines + notes) + "\n")
+        print(f"table {out}")
     print(f"literature: {len(results)} rows, {sum(1 for result in results if result)} reached")
 
 
