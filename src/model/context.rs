@@ -8,6 +8,7 @@ pub(super) mod kmer;
 pub(super) mod lstm;
 pub(super) mod markov;
 pub(super) mod mlp;
+pub(super) mod transformer;
 
 use anyhow::{Result, ensure};
 use tch::nn;

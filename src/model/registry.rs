@@ -107,6 +107,7 @@ registry! {
     ContextCnn: context::cnn::CONTEXT_CNN,
     ContextLstm: context::lstm::CONTEXT_LSTM,
     ContextFusion: context::fusion::CONTEXT_FUSION,
+    ContextTransformer: context::transformer::CONTEXT_TRANSFORMER,
     Kmer: context::kmer::KMER,
     Markov: context::markov::MARKOV,
     ToyRnn: toys::RNN,
