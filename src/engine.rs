@@ -63,7 +63,10 @@ pub trait Engine {
     /// The gradient, with respect to the input [B, C, L], of the sum that `score` makes of the logits [B, T, M] with
     /// running statistics.
     fn input_gradient(&self, _: &Tensor, _: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
-        bail!("this engine has no gradient of its input: --engine libtorch")
+        bail!(
+            "what computes here has no gradient of its input: leave out --both-strands and --engine native, or ask by \
+             --method flank-shuffle"
+        )
     }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;
