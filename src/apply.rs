@@ -13,7 +13,7 @@ use crate::{
     comm::{Comm, share_text},
     data::Windows,
     device,
-    engine::{Build, Net},
+    engine::{Build, EngineChoice, Net},
     model::Options,
     resume::{LAST, checkpoint_of},
     step::{broadcast, share_counts_of_rank_0},
@@ -75,12 +75,17 @@ impl Applied {
             no_dropout: true,
             ..Options::default()
         };
+        let counts = header.arch.paper().recipe.counts.is_some();
+        let engine = match args.engine {
+            EngineChoice::Auto if args.gradients && !counts => EngineChoice::Libtorch,
+            other => other,
+        };
         let net = Build {
             arch: header.arch,
             options,
             io: windows.io(),
             device,
-            engine: args.engine,
+            engine,
             kind: tch::Kind::Float,
             seed: 0,
             prior: None,

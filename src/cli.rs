@@ -145,6 +145,9 @@ pub struct ApplyArgs {
     /// number of ranks]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// Whether gradients are asked for, which the native engine has none of for its input.
+    #[arg(skip)]
+    pub gradients: bool,
 }
 
 #[derive(Args, Debug)]

@@ -64,8 +64,8 @@ pub trait Engine {
     /// running statistics.
     fn input_gradient(&self, _: &Tensor, _: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
         bail!(
-            "what computes here has no gradient of its input: leave out --both-strands and --engine native, or ask by \
-             --method flank-shuffle"
+            "this model or engine has no gradient of its input (counts, --both-strands, --engine native): --method occlusion \
+             needs none"
         )
     }
     /// Logits [B, T, M] with running statistics, in row-major order.

@@ -1,5 +1,5 @@
-//! What a model's output rests on. Works for every model that libtorch computes: relevance by gradients, base by base,
-//! which `tfbind-prep export` turns into a bigWig; and what is lost when the flanks of a window are destroyed.
+//! What a model's output rests on: relevance base by base, which `tfbind-prep export` turns into a bigWig, by gradients
+//! or, for models without any, by hiding bases; and what is lost when the flanks of a window are destroyed.
 
 mod flanks;
 mod profile;
@@ -10,7 +10,8 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw, engine::EngineChoice};
+use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw};
+use relevance::How;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
@@ -19,6 +20,9 @@ pub enum Method {
     /// The same, averaged on the way from a window of N without signal: adds up to what the window gains over that
     /// (Sundararajan et al. 2017, arXiv:1703.01365)
     IntegratedGradients,
+    /// What is lost when one base becomes N, or one value of a signal nothing: for any model, with a pass over the windows
+    /// for each base
+    Occlusion,
     /// The metrics when the bases beyond --keep are shuffled
     FlankShuffle,
     /// The same when they are drawn anew, each base as likely
@@ -45,13 +49,10 @@ struct Task {
 
 pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
     ensure!(args.steps > 0, "--steps must be at least 1");
-    let by_gradient = matches!(
+    args.apply.gradients = matches!(
         args.method,
         Method::GradientInput | Method::IntegratedGradients
     );
-    if by_gradient && args.apply.engine == EngineChoice::Auto {
-        args.apply.engine = EngineChoice::Libtorch;
-    }
     let applied = Applied::open(comm, &args.apply)?;
     let (rows, targets) = (applied.windows.num_rows(), &applied.windows.header.targets);
     let wanted = args.windows.unwrap_or(rows);
@@ -82,8 +83,9 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
         applied,
     };
     match args.method {
-        Method::GradientInput => relevance::write(comm, task, None),
-        Method::IntegratedGradients => relevance::write(comm, task, Some(args.steps)),
+        Method::GradientInput => relevance::write(comm, task, How::Gradient),
+        Method::IntegratedGradients => relevance::write(comm, task, How::Integrated(args.steps)),
+        Method::Occlusion => relevance::write(comm, task, How::Occlusion),
         Method::FlankShuffle | Method::FlankRandom => {
             flanks::write(comm, task, args.method, &args.keep, args.seed)
         }

@@ -15,7 +15,7 @@ use tfbind_mpi::{
     sampler::SplitMix,
     timeline::Timeline,
 };
-use tfbind_prep::schema::{Central, ContextWriter, Contig, Header, Stretch, Task};
+use tfbind_prep::schema::{Central, ContextWriter, Contig, Header, PredictionFile, Stretch, Task};
 
 use crate::{
     common::Run,
@@ -56,7 +56,10 @@ fn models_of_context_equal_pytorch_in_logits_loss_and_every_gradient() {
         let arch = Arch::ALL.iter().find(|arch| arch.name() == name).unwrap();
         let build = Build {
             arch: *arch,
-            options: Options::default(),
+            options: Options {
+                no_dropout: true,
+                ..Options::default()
+            },
             io: Io {
                 length: case["length"].as_i64().unwrap(),
                 ..arch.paper().io
@@ -284,6 +287,33 @@ fn what_has_no_meaning_for_counts_is_refused() {
     run.train("run", &["--arch", "kmer", "--kmer", "2"]);
     let error = run.fails(&["train", "--run", "run", "--resume", "--kmer", "3"]);
     assert!(error.contains("a run goes on only as it began"), "{error}");
+}
+
+#[test]
+fn counts_rest_on_the_bases_they_are_of_and_no_others() {
+    let mut run = Run::new();
+    write(&run, "data.h5", 9, Central::Base);
+    run.train("kmer", &["--arch", "kmer", "--kmer", "2"]);
+    let refused = run.fails(&["explain", "kmer"]);
+    assert!(refused.contains("--method occlusion"), "{refused}");
+    let occlusion = [
+        "explain",
+        "kmer",
+        "--method",
+        "occlusion",
+        "--windows",
+        "20",
+    ];
+    run.ranks(2).ok(&occlusion);
+    let file = PredictionFile::open(run.path("kmer/occlusion_test.h5")).unwrap();
+    let lost = file.read_rows(0..20).unwrap();
+    for at in 0..2 * FLANK + 1 {
+        let largest = lost.iter().skip(at).step_by(2 * FLANK + 1);
+        let largest = largest.fold(0.0, |largest: f32, lost| largest.max(lost.abs()));
+        let counted = (1..=2).contains(&at.abs_diff(FLANK));
+        assert_eq!(largest > 0.1, counted, "{at}: {largest}");
+        assert!(counted || largest == 0.0, "{at}: {largest}");
+    }
 }
 
 #[test]

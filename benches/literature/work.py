@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+
+CORES = os.cpu_count() or 1
 
 
 class Work:
@@ -31,21 +33,33 @@ class Work:
         words += ["--peaks", f"CTCF={folder / 'ctcf.narrowPeak'}", "--length", "1024"]
         return self.prep("genome.h5", "make", *words, "--valid", "sim9", "--test", "sim10")
 
-    def train(self, name, data, *words, ranks=1):
-        """The test metrics of a run of each seed, and its seconds: {metric: [value of each seed]}."""
+    def train(self, data, runs, ranks=1, alone=False):
+        """Trains {name: words} from each seed; {name: {metric of the test part, or seconds: [value of each seed]}}. One
+        run on each core, unless a run has several ranks or its time counts."""
+        at_once = 1 if alone or ranks > 1 else CORES
+        missing = [(name, seed) for seed in self.seeds for name in runs if not self.table(name, seed).exists()]
+        with ThreadPoolExecutor(at_once) as pool:
+            done = [pool.submit(self.one, data, *job, runs[job[0]], ranks, max(1, CORES // at_once // ranks)) for job in missing]
+            for run in done:
+                run.result()
+        return {name: self.metrics(name) for name in runs}
+
+    def one(self, data, name, seed, words, ranks, threads):
+        run = self.table(name, seed).parent
+        log = run.with_suffix(".log")
+        shutil.rmtree(run, ignore_errors=True)
+        mpi = ["mpirun", *["--allow-run-as-root"] * (os.geteuid() == 0), "--oversubscribe", "-np", str(ranks)] * (ranks > 1)
+        program = self.bin / "tfbind-mpi"
+        self.call([*mpi, program, "train", "--data", data, "--run", run, "--seed", seed, "--threads", threads, *words], log)
+        self.call([program, "evaluate", run, "--threads", threads], log)
+
+    def table(self, name, seed):
+        return self.folder / "runs" / f"{name}-{seed}" / "evaluation_metrics.json"
+
+    def metrics(self, name):
         found = {}
         for seed in self.seeds:
-            run = self.folder / "runs" / f"{name}-{seed}"
-            table = run / "evaluation_metrics.json"
-            if not table.exists():
-                shutil.rmtree(run, ignore_errors=True)
-                mpi = ["mpirun", "--oversubscribe", "-np", str(ranks)]
-                if os.geteuid() == 0:
-                    mpi.insert(1, "--allow-run-as-root")
-                train = [*mpi, self.bin / "tfbind-mpi", "train", "--data", data, "--run", run, "--seed", seed]
-                self.call([*train, "--threads", max(1, (os.cpu_count() or 1) // ranks), *words], run.with_suffix(".log"))
-                self.call([self.bin / "tfbind-mpi", "evaluate", run], run.with_suffix(".log"))
-            said = json.loads(table.read_text())
+            said = json.loads(self.table(name, seed).read_text())
             values = {**said["metrics"], "seconds": said["training_time"]}
             for metric, value in values.items():
                 if isinstance(value, (int, float)):
@@ -56,7 +70,7 @@ class Work:
         """A metric of every target of a run of each seed: [{target: value}]."""
         tables = []
         for seed in self.seeds:
-            lines = (self.folder / "runs" / f"{name}-{seed}" / "evaluation_targets.csv").read_text().splitlines()
+            lines = self.table(name, seed).with_name("evaluation_targets.csv").read_text().splitlines()
             names = lines[0].split(",")
             rows = [dict(zip(names, line.split(","))) for line in lines[1:]]
             tables.append({row["target"]: float(row[metric]) for row in rows if row[metric] not in ("", "undefined")})

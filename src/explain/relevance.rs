@@ -1,11 +1,15 @@
 //! The relevance of every base and signal of a window for one output.
 
 use anyhow::{Result, ensure};
+use half::f16;
 use tch::{Device, Kind, Tensor};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task as Labels};
 
 use super::{Task, profile::Profile};
 use crate::{comm::Comm, data::Rows, engine::Engine, model::Io, predict::in_file_order};
+
+/// Base code of N.
+const UNKNOWN: u8 = 4;
 
 /// The number of each window that is explained, of its logits [B, T K, M]: the logit of the target; for a target of
 /// classes the log-probability of the true class; for a target with a logit a base their sum, each weighed by the
@@ -51,20 +55,30 @@ impl Score {
     }
 }
 
-/// Of each window [B, 1 + S, L]: the bases' relevance and each signal's. `steps` are those of integrated gradients.
+/// How relevance is found.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    Gradient,
+    /// Averaged over so many steps.
+    Integrated(usize),
+    Occlusion,
+}
+
+/// Of each window [B, 1 + S, L]: the bases' relevance and each signal's.
 fn relevance(
     engine: &mut dyn Engine,
     rows: &Rows,
     io: Io,
     target: usize,
-    steps: Option<usize>,
+    how: How,
 ) -> Result<Tensor> {
-    let x = rows.input(io, Device::Cpu);
     let score = Score::new(engine, rows, io, target)?;
+    let x = rows.input(io, Device::Cpu);
     let of = |logits: &Tensor| score.of(logits);
-    let gradient = match steps {
-        None => engine.input_gradient(&x, &of)?,
-        Some(steps) => {
+    let gradient = match how {
+        How::Occlusion => return occlusion(engine, rows, &score),
+        How::Gradient => engine.input_gradient(&x, &of)?,
+        How::Integrated(steps) => {
             let mut sum = x.zeros_like();
             for step in 0..steps {
                 // The middle of each part of the way from all N and no signal.
@@ -84,7 +98,45 @@ fn relevance(
     ))
 }
 
-pub fn write(comm: &dyn Comm, task: Task, steps: Option<usize>) -> Result<()> {
+/// What each window's score loses when a base becomes N, or a signal nothing: a pass over the windows for each number.
+fn occlusion(engine: &mut dyn Engine, rows: &Rows, score: &Score) -> Result<Tensor> {
+    let (windows, io) = (rows.len(), score.io);
+    let length = io.length as usize;
+    let tracks = io.channels as usize - 4;
+    // [B]
+    let mut scores = |rows: &Rows| -> Result<Tensor> {
+        let logits = Tensor::from_slice(&engine.logits(rows)?);
+        let logits = logits.view([windows as i64, io.outputs(), -1]);
+        Ok(score
+            .of(&logits)
+            .flatten(1, -1)
+            .sum_dim_intlist(1, false, Kind::Double))
+    };
+    let whole = scores(rows)?;
+    let mut losses = Vec::with_capacity((1 + tracks) * length);
+    let mut without = rows.clone();
+    for at in 0..length {
+        (0..windows).for_each(|window| without.seq[window * length + at] = UNKNOWN);
+        losses.push(&whole - scores(&without)?);
+        (0..windows).for_each(|window| {
+            let i = window * length + at;
+            without.seq[i] = rows.seq[i];
+        });
+    }
+    for place in 0..tracks * length {
+        (0..windows)
+            .for_each(|window| without.signal[window * tracks * length + place] = f16::ZERO);
+        losses.push(&whole - scores(&without)?);
+        (0..windows).for_each(|window| {
+            let i = window * tracks * length + place;
+            without.signal[i] = rows.signal[i];
+        });
+    }
+    let losses = Tensor::stack(&losses, 1).to_kind(Kind::Float);
+    Ok(losses.view([windows as i64, 1 + tracks as i64, length as i64]))
+}
+
+pub fn write(comm: &dyn Comm, task: Task, how: How) -> Result<()> {
     let (windows, header) = (&task.applied.windows, &task.applied.header);
     let of = &windows.header;
     let io = windows.io();
@@ -122,7 +174,7 @@ pub fn write(comm: &dyn Comm, task: Task, steps: Option<usize>) -> Result<()> {
     let (row_len, mut written) = (parts.len() * of.length, 0);
     let mut engine = task.applied.net.engine;
     let explain = |rows: &Rows| {
-        let found = relevance(engine.as_mut(), rows, io, task.target, steps)?;
+        let found = relevance(engine.as_mut(), rows, io, task.target, how)?;
         Ok(Vec::try_from(found.to_kind(Kind::Float).flatten(0, -1))?)
     };
     in_file_order(comm, windows, &task.draws, task.batch, explain, |batch| {
@@ -201,12 +253,21 @@ mod tests {
             let (window, nothing) = (rows(&|at| at * at % 7 % 4), rows(&|_| 4));
             let score = Score::new(engine, &window, io, 1).unwrap();
             let gain = total(engine, &score, &window) - total(engine, &score, &nothing);
-            let found = relevance(engine, &window, io, 1, Some(400)).unwrap();
+            let found = relevance(engine, &window, io, 1, How::Integrated(400)).unwrap();
             let sum = found.sum(Kind::Double).double_value(&[]);
             let off = (sum - gain).abs();
             assert!(
                 gain.abs() > 1e-3 && off < 0.02 * gain.abs(),
                 "{arch}: {sum} {gain}"
+            );
+            let hidden = relevance(engine, &window, io, 1, How::Occlusion).unwrap();
+            let mut without = window.clone();
+            without.seq[20] = UNKNOWN;
+            let lost = total(engine, &score, &window) - total(engine, &score, &without);
+            let own = hidden.double_value(&[0, 0, 20]);
+            assert!(
+                lost != 0.0 && (own - lost).abs() < 1e-4 * lost.abs(),
+                "{arch}: {own} {lost}"
             );
         }
     }

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hashing import uniform
+from networks import TOKEN, Encoder, Keras
 
 BATCH, CLASSES, STREAM = 3, 4, 2100
 # Flanks of 15 bases: four places are left of the CNN's.
@@ -21,19 +22,7 @@ LENGTH = 31
 PARTS = {"weight_ih_l0": "weight", "weight_hh_l0": "recurrent", "bias_ih_l0": "bias"}
 
 
-class Model(nn.Module):
-    """Layers under the names that Keras gives them."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = {}
-
-    def layer(self, kind, module):
-        number = self.counts.get(kind, 0)
-        self.counts[kind] = number + 1
-        self.add_module(f"{kind}_{number}" if number else kind, module)
-        return module
-
+class Model(Keras):
     def new_conv(self, *sizes, **how):
         return self.layer("conv1d", nn.Conv1d(*sizes, **how))
 
@@ -117,7 +106,22 @@ class Fusion(Model):
         return (share * answers[0] + (1 - share) * answers[1]).log()
 
 
-MODELS = {"context-mlp": Mlp, "context-cnn": Cnn, "context-lstm": Lstm, "context-fusion": Fusion}
+class Transformer(Model):
+    def __init__(self):
+        super().__init__()
+        self.stem = self.new_conv(4, TOKEN, 11, padding=5)
+        self.encoder = Encoder(self)
+        self.out = self.new_dense(TOKEN, CLASSES)
+
+    def forward(self, x):
+        x = self.encoder(self.stem(x).relu())
+        return self.out(x[:, :, LENGTH // 2])
+
+
+MODELS = {
+    "context-mlp": Mlp, "context-cnn": Cnn, "context-lstm": Lstm, "context-fusion": Fusion,
+    "context-transformer": Transformer,
+}
 
 
 def value(name, shape, t):

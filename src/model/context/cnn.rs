@@ -38,8 +38,9 @@ fn cnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
 
 /// All but the last layer: [B, 100, 1].
 pub(super) fn trunk(graph: &mut Builder, mut x: Value) -> Value {
+    let [filters, units] = [FILTERS, UNITS].map(|published| graph.width(published));
     for width in WIDTHS {
-        x = graph.valid_conv(x, FILTERS, width, Activation::Relu);
+        x = graph.valid_conv(x, filters, width, Activation::Relu);
     }
-    graph.dense(x, UNITS, Activation::Relu)
+    graph.dense(x, units, Activation::Relu)
 }

@@ -39,13 +39,14 @@ fn lstm(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
 
 /// All but the last layer: [B, 200, 1].
 pub(super) fn trunk(graph: &mut Builder, mut x: Value) -> Value {
+    let [filters, states, units] = [FILTERS, STATES, UNITS].map(|published| graph.width(published));
     for width in WIDTHS {
-        x = graph.conv(x, FILTERS, width, Activation::Relu);
+        x = graph.conv(x, filters, width, Activation::Relu);
     }
     let [before, after] = graph.flanks(x).map(|flank| {
         let (both, sequence) = (false, false);
-        graph.recurrent(flank, Cell::Lstm, STATES, both, sequence)
+        graph.recurrent(flank, Cell::Lstm, states, both, sequence)
     });
     let x = graph.concat(before, after);
-    graph.dense(x, UNITS, Activation::Relu)
+    graph.dense(x, units, Activation::Relu)
 }

@@ -26,8 +26,9 @@ fn mlp(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     let (mut graph, input) = Builder::new(path, io, options);
     let [before, after] = graph.flanks(input);
     let mut x = graph.concat(before, after);
+    let units = graph.width(UNITS);
     for _ in 0..LAYERS {
-        x = graph.dense(x, UNITS, Activation::Relu);
+        x = graph.dense(x, units, Activation::Relu);
     }
     answer(&mut graph, x, input, io, options)?;
     Ok(graph.finish())
