@@ -28,6 +28,8 @@ pub struct Applied {
     pub data: PathBuf,
     pub windows: Arc<Windows>,
     pub net: Net,
+    /// The model counted these very windows, and each is scored as if it had not been.
+    pub counted_them: bool,
 }
 
 impl Applied {
@@ -97,13 +99,20 @@ impl Applied {
         broadcast(comm, &net.flat.parameters);
         broadcast(comm, &net.flat.buffers);
         share_counts_of_rank_0(comm, &mut net);
-        if args.split == TRAIN && header.data_recipe == windows.header.recipe_hash {
+        let trained_on_them =
+            args.split == TRAIN && header.data_recipe == windows.header.recipe_hash;
+        if trained_on_them {
             ensure!(
-                header.arch.paper().recipe.counts.is_none() || header.progress.epoch > 0,
+                !counts || header.progress.epoch > 0,
                 "{}: a part of the training windows is counted, and which is not known: train --resume first",
                 checkpoint.display()
             );
             net.engine.leave_one_out();
+        } else if counts && args.split == TRAIN && comm.rank() == 0 {
+            println!(
+                "note: {} was prepared otherwise than what was counted: if a window of it was counted, it is scored with itself",
+                data.display()
+            );
         }
         let net = match args.both_strands {
             true => {
@@ -112,7 +121,7 @@ impl Applied {
                     "--both-strands is for labels of 0 and 1; {} holds classes",
                     data.display()
                 );
-                net.on_both_strands(windows.io())
+                net.on_both_strands(windows.io(), windows.header.task.mirror().is_some())
             }
             false => net,
         };
@@ -122,6 +131,7 @@ impl Applied {
             data,
             windows,
             net,
+            counted_them: counts && trained_on_them,
         })
     }
 }
@@ -144,17 +154,22 @@ pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> 
         windows.header.tracks,
         windows.header.targets
     );
-    let sorted = |tracks: &[String]| {
-        let mut tracks = tracks.to_vec();
-        tracks.sort();
-        tracks
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names
     };
-    let (then, now) = (&header.tracks, &windows.header.tracks);
-    ensure!(
-        then == now || sorted(then) != sorted(now),
-        "{}: its tracks are {now:?}, but the model reads them in the order {then:?}; prepare the data alike",
-        data.display()
-    );
+    let of = &windows.header;
+    for (what, then, now) in [
+        ("tracks", &header.tracks, &of.tracks),
+        ("targets", &header.targets, &of.targets),
+    ] {
+        ensure!(
+            then == now || sorted(then) != sorted(now),
+            "{}: its {what} are {now:?}, but the model has them in the order {then:?}; prepare the data alike",
+            data.display()
+        );
+    }
     ensure!(
         windows.header.normalise == header.normalise,
         "{}: signal normalised by {:?}, but the model was trained on {:?}; prepare the data alike",

@@ -13,7 +13,7 @@ use crate::{
     engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
-    plan::Settings,
+    plan::{Settings, word},
     sampler::Position,
     weights::{OPTIMIZER, Weights},
 };
@@ -74,18 +74,39 @@ pub struct Header {
 }
 
 impl Header {
-    /// What has to be the same for a run to go on.
-    pub fn identity(&self) -> [(&'static str, String); 8] {
-        let counts = (self.plan.kmer, self.plan.markov_order);
+    /// What has to be the same for a run to go on: its name, and its value in words, whether typed or not.
+    pub fn identity(&self) -> [(&'static str, String); 11] {
+        let (plan, io) = (&self.plan, self.io);
+        let typed = |number: Option<usize>| number.map_or("none".into(), |n| n.to_string());
+        let up_activation = self.up_activation.or(self.arch.up_activation());
+        let optimizer = plan.optimizer.unwrap_or(self.arch.paper().recipe.optimizer);
+        let sizes = format!(
+            "{} channels, windows of {} bases, {} targets, labels of {} for {}",
+            io.channels,
+            io.length,
+            io.targets,
+            match io.classes {
+                1 => "0 and 1".into(),
+                classes => format!("{classes} classes"),
+            },
+            if io.per_base {
+                "every base"
+            } else {
+                "the window"
+            }
+        );
         [
-            ("arch", format!("{:?}", self.arch)),
-            ("up_activation", format!("{:?}", self.up_activation)),
-            ("width", format!("{:?}", self.plan.width)),
-            ("sizes", format!("{:?}", self.io)),
+            ("--arch", self.arch.to_string()),
+            ("--up-activation", up_activation.map_or("none".into(), word)),
+            ("--width", plan.width.unwrap_or(1.0).to_string()),
+            ("--seed", plan.seed.unwrap_or(1).to_string()),
+            ("--optimizer", optimizer.family().into()),
+            ("sizes", sizes),
             ("tracks", self.tracks.join(",")),
             ("targets", self.targets.join(",")),
             ("data recipe", self.data_recipe.clone()),
-            ("--kmer and --markov-order", format!("{counts:?}")),
+            ("--kmer", typed(plan.kmer)),
+            ("--markov-order", typed(plan.markov_order)),
         ]
     }
 }
@@ -214,7 +235,7 @@ impl Checkpoint {
             largest.is_none_or(|&key| u64::from(key) < counter.all_keys()),
             "{shown}: holds counts of more bases than are asked for"
         );
-        counter.add(counted);
+        counter.add(counted.clone());
         Ok(())
     }
 
@@ -225,5 +246,90 @@ impl Checkpoint {
     /// All tensors by name, for comparing two checkpoints.
     pub fn sorted_tensors(&self) -> Vec<(String, Vec<f32>)> {
         self.weights.sorted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::Rule;
+
+    fn header(plan: Settings) -> Header {
+        let arch = Arch::Unet;
+        Header {
+            arch,
+            up_activation: plan.up_activation,
+            io: arch.paper().io,
+            tracks: Vec::new(),
+            targets: Vec::new(),
+            normalise: String::new(),
+            data_recipe: String::new(),
+            ranks: 1,
+            device: String::new(),
+            progress: Progress::default(),
+            plan,
+        }
+    }
+
+    /// The first difference between a run of these settings and one of none.
+    fn differs(plan: Settings) -> Option<(&'static str, String)> {
+        let (own, usual) = (header(plan), header(Settings::default()));
+        let pairs = own.identity().into_iter().zip(usual.identity());
+        pairs
+            .into_iter()
+            .find_map(|(own, usual)| (own != usual).then_some(own))
+    }
+
+    #[test]
+    fn a_default_that_is_typed_is_the_same_run_and_another_value_is_named() {
+        let plan = Settings::default;
+        let same = Settings {
+            up_activation: Some(Activation::Relu),
+            width: Some(1.0),
+            seed: Some(1),
+            optimizer: Some(Rule::AdamInvariant),
+            ..plan()
+        };
+        assert_eq!(differs(same), None);
+        let said = |plan| differs(plan).map(|(name, value)| format!("{name} {value}"));
+        for (other, name) in [
+            (
+                Settings {
+                    seed: Some(2),
+                    ..plan()
+                },
+                "--seed 2",
+            ),
+            (
+                Settings {
+                    optimizer: Some(Rule::Nesterov),
+                    ..plan()
+                },
+                "--optimizer sgd or nesterov",
+            ),
+            (
+                Settings {
+                    up_activation: Some(Activation::None),
+                    ..plan()
+                },
+                "--up-activation none",
+            ),
+            (
+                Settings {
+                    width: Some(0.5),
+                    ..plan()
+                },
+                "--width 0.5",
+            ),
+            (
+                Settings {
+                    kmer: Some(3),
+                    ..plan()
+                },
+                "--kmer 3",
+            ),
+        ] {
+            assert_eq!(said(other).as_deref(), Some(name));
+        }
     }
 }

@@ -202,15 +202,16 @@ pub struct ExplainArgs {
     /// Windows to explain, evenly over the split [default: all]
     #[arg(long)]
     pub windows: Option<usize>,
-    /// Steps from nothing to the window, for integrated-gradients
-    #[arg(long, default_value_t = 32)]
-    pub steps: usize,
-    /// Bases left as they are on each side of the middle, for flank-shuffle and flank-random
-    #[arg(long, value_delimiter = ',', default_values = ["0", "1", "2", "3", "5", "10", "20", "50", "100"])]
-    pub keep: Vec<usize>,
-    /// Seed of what is put in place of the flanks
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Steps from nothing to the window, for integrated-gradients [default: 32]
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Bases left as they are on each side of the middle, for flank-shuffle and flank-random [default: those of 0, 1, 2, 3,
+    /// 5, 10, 20, 50, 100 that the window has]
+    #[arg(long, value_delimiter = ',')]
+    pub keep: Option<Vec<usize>>,
+    /// Seed of what is put in place of the flanks [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Folder for the tables and pictures [default: beside the checkpoint]
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -337,7 +338,7 @@ pub struct DemoArgs {
     /// Folder for data, runs, table and pictures [default: runs/demos/NAME]
     #[arg(long, requires = "demo")]
     pub out: Option<PathBuf>,
-    /// Passes over the data [default: as many as published]
+    /// Passes over the data [default: as many as published, 500; vanishing-gradient 35, where 700 are published]
     #[arg(long, requires = "demo")]
     pub epochs: Option<u64>,
     /// Runs, with the seeds 1, 2, ... [default: as many as take less than a minute]

@@ -78,6 +78,8 @@ pub struct Rows {
 pub struct Windows {
     pub header: Header,
     pub counts: Counts,
+    /// Of windows with one label, the central bases that it is of; all if none.
+    pub bin: Option<usize>,
     split: Split,
     kept: Kept,
 }
@@ -102,6 +104,7 @@ impl Windows {
         let mut windows = Self {
             header: file.header().clone(),
             counts: split.counts(),
+            bin: file.bin(),
             split,
             kept: Kept::default(),
         };
@@ -125,6 +128,10 @@ impl Windows {
 
     pub fn loci(&self) -> Result<Vec<Locus>> {
         Ok(self.split.loci()?)
+    }
+
+    pub fn locus(&self, row: u32) -> Result<Locus> {
+        Ok(self.split.locus(row as usize)?)
     }
 
     pub fn io(&self) -> Io {

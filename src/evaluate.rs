@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use tfbind_prep::schema::Task;
 
 pub use bins::{BinLabel, BinScore, Bins};
+pub use written::{BOTH_STRANDS, name_of_split};
 
 use crate::{
     apply::Applied,

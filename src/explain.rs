@@ -13,6 +13,9 @@ use clap::ValueEnum;
 use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw};
 use relevance::How;
 
+/// Of integrated gradients, unless others are typed.
+const STEPS: usize = 32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
     /// Gradient times input: what a small change of each base and signal would do
@@ -48,12 +51,17 @@ struct Task {
 }
 
 pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
-    ensure!(args.steps > 0, "--steps must be at least 1");
+    check_options(&args)?;
     args.apply.gradients = matches!(
         args.method,
         Method::GradientInput | Method::IntegratedGradients
     );
     let applied = Applied::open(comm, &args.apply)?;
+    ensure!(
+        !applied.counted_them,
+        "{}: explain changes windows, and these were counted as they are: another --split",
+        applied.data.display()
+    );
     let (rows, targets) = (applied.windows.num_rows(), &applied.windows.header.targets);
     let wanted = args.windows.unwrap_or(rows);
     ensure!(
@@ -74,7 +82,11 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
     if comm.rank() == 0 {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let stem = folder.join(format!("{}_{}", args.method.name(), args.apply.split));
+    let mut name = format!("{}_{}", args.method.name(), args.apply.split);
+    if targets.len() > 1 {
+        name += &format!("_{}", in_a_file_name(targets, target));
+    }
+    let stem = folder.join(name);
     let task = Task {
         draws: draws.collect(),
         target,
@@ -84,11 +96,46 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
     };
     match args.method {
         Method::GradientInput => relevance::write(comm, task, How::Gradient),
-        Method::IntegratedGradients => relevance::write(comm, task, How::Integrated(args.steps)),
+        Method::IntegratedGradients => {
+            relevance::write(comm, task, How::Integrated(args.steps.unwrap_or(STEPS)))
+        }
         Method::Occlusion => relevance::write(comm, task, How::Occlusion),
         Method::FlankShuffle | Method::FlankRandom => {
-            flanks::write(comm, task, args.method, &args.keep, args.seed)
+            let seed = args.seed.unwrap_or(1);
+            flanks::write(comm, task, args.method, args.keep.as_deref(), seed)
         }
+    }
+}
+
+/// What only some methods have is an error with the others.
+fn check_options(args: &ExplainArgs) -> Result<()> {
+    let method = args.method;
+    ensure!(
+        args.steps.is_none() || method == Method::IntegratedGradients,
+        "--steps belongs to --method integrated-gradients, not to {}",
+        method.name()
+    );
+    ensure!(args.steps != Some(0), "--steps must be at least 1");
+    ensure!(
+        (args.keep.is_none() && args.seed.is_none())
+            || matches!(method, Method::FlankShuffle | Method::FlankRandom),
+        "--keep and --seed belong to --method flank-shuffle and flank-random, not to {}",
+        method.name()
+    );
+    Ok(())
+}
+
+/// The name of a target, with its number where letters had to go.
+fn in_a_file_name(targets: &[String], target: usize) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    let name = &targets[target];
+    let shown: String = name
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    match shown == *name {
+        true => shown,
+        false => format!("{shown}_{}", target + 1),
     }
 }
 

@@ -45,6 +45,11 @@ fn from_motifs(flat: &FlatTensors, motifs: &[Motif], seed: u64) -> Result<()> {
     // [F, C, K], [F]
     let (weight, bias) = both.context("the model has no convolution that reads the bases")?;
     let (filters, kernel) = (weight.size()[0] as usize, weight.size()[2] as usize);
+    // The teaching models' reads a track alone.
+    ensure!(
+        weight.size()[1] >= 4,
+        "the model's first convolution reads no bases"
+    );
     ensure!(
         motifs.len() <= filters,
         "{} motifs, and the first convolution has {filters} filters",
@@ -81,6 +86,20 @@ fn from_motifs(flat: &FlatTensors, motifs: &[Motif], seed: u64) -> Result<()> {
 mod tests {
     use super::*;
     use tch::{Device, nn::VarStore};
+
+    #[test]
+    fn a_convolution_of_a_track_takes_no_motif() {
+        let store = VarStore::new(Device::Cpu);
+        let root = store.root();
+        let path = &root / FIRST;
+        let _ = path.zeros("weight", &[2, 1, 3]);
+        let _ = path.zeros("bias", &[2]);
+        let flat = FlatTensors::new(&store);
+        let lines = ["A 0 9 0", "C 9 0 0", "G 0 0 9", "T 0 0 0"];
+        let motif = Motif::parse("CAG".into(), lines.into_iter()).unwrap();
+        let error = from_motifs(&flat, &[motif], 1).unwrap_err().to_string();
+        assert!(error.contains("reads no bases"), "{error}");
+    }
 
     #[test]
     fn a_filter_of_a_motif_answers_to_its_consensus() {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     checkpoint::{Checkpoint, Header},
+    counts::{Neighbours, Reading},
     engine::Net,
     plan::Settings,
     resume::checkpoint_of,
@@ -27,6 +28,7 @@ pub fn resolved(mut typed: Settings) -> Result<Settings> {
         run.display(),
         counted.arch
     );
+    whole(run, &counted)?;
     // Resumed from another folder, a relative path would lead elsewhere.
     let run: Result<PathBuf> = run
         .canonicalize()
@@ -38,10 +40,41 @@ pub fn resolved(mut typed: Settings) -> Result<Settings> {
     Ok(typed)
 }
 
+/// A run that was cut has counted a part.
+fn whole(run: &Path, counted: &Header) -> Result<()> {
+    let run = run.display();
+    ensure!(
+        counted.progress.epoch > 0,
+        "{run}: only a part of its windows is counted; train --run {run} --resume first"
+    );
+    Ok(())
+}
+
+/// As it is typed.
+fn words(reading: Option<Reading>) -> String {
+    match reading {
+        None => "nothing".into(),
+        Some(Reading { neighbours, gamma }) => match neighbours {
+            Neighbours::Around(bases) => format!("--kmer {bases}, --kmer-gamma {gamma}"),
+            Neighbours::Before(bases) => format!("--markov-order {bases}, --kmer-gamma {gamma}"),
+        },
+    }
+}
+
 /// Fills the table of a network that is to be trained as `header` says; returns what the user should know.
 pub fn load(run: &Path, header: &Header, net: &mut Net) -> Result<Option<String>> {
     let checkpoint = Checkpoint::read(&checkpoint_of(run))?;
     let counted = &checkpoint.header;
+    whole(run, counted)?;
+    let found = counted.plan.reading(counted.arch)?;
+    let planned = header.plan.reading(header.arch)?;
+    let shown = run.display();
+    ensure!(
+        found == planned,
+        "{shown}: counts {}, and the plan reads {}; type --kmer-input {shown} to take what it counts now",
+        words(found),
+        words(planned)
+    );
     ensure!(
         (&counted.targets, counted.io.classes) == (&header.targets, header.io.classes),
         "{}: counted {:?}, and the data has {:?}",

@@ -84,6 +84,11 @@ impl Loader {
     ) -> Result<Self> {
         let (seed, rows) = (plan.seed, windows.num_rows());
         let sampler = Sampler::new(seed, rows, plan.global_batch, (rank, size), from);
+        let sampler = match plan.arch.paper().recipe.counts {
+            // One epoch: of a whole genome the next one's order would take minutes, for nothing.
+            Some(_) => sampler.until(plan.epochs),
+            None => sampler,
+        };
         let augment = Augment {
             seed,
             reverse_complement: plan.settings.reverse_complement.unwrap_or(false),

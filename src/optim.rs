@@ -35,6 +35,17 @@ pub enum Rule {
     RmsProp,
 }
 
+impl Rule {
+    /// In words, with those that keep the same of past gradients: one goes on where the other was stopped.
+    pub fn family(self) -> &'static str {
+        match self {
+            Rule::Adam | Rule::AdamInvariant => "adam or adam-invariant",
+            Rule::Sgd | Rule::Nesterov => "sgd or nesterov",
+            Rule::RmsProp => "rmsprop",
+        }
+    }
+}
+
 /// Adam's constants as Keras has them, under which the published scores were reached (PyTorch's eps is 1e-8).
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;

@@ -1,15 +1,19 @@
 //! What a training run will do: flags over an optional TOML file, checked, saved in the run and in its checkpoints.
 
 mod counting;
+mod metric;
 mod settings;
+mod table;
+#[cfg(test)]
+mod tests;
 
+pub use metric::Metric;
 pub use settings::{Settings, read_settings};
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     comm::TransportChoice,
@@ -19,55 +23,6 @@ use crate::{
     nonfinite::NonFinite,
     optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
-
-/// What decides which checkpoint is best and when to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum Metric {
-    Loss,
-    PrAuc,
-    AveragePrecision,
-    Auroc,
-    DiceCoef,
-    BinaryIoU,
-    /// Share of the labels called right; of windows only, as nearly all bases are negative
-    Accuracy,
-    /// Mean over the classes of the share called right
-    BalancedAccuracy,
-    /// Over the targets
-    MedianAuroc,
-    /// Over the targets
-    MedianAveragePrecision,
-    /// Mean over the ranks of each one's own pr_auc, which is not the pr_auc of the data; for comparison
-    RankMeanPrAuc,
-}
-
-impl Metric {
-    pub fn name(self) -> String {
-        word(self)
-    }
-
-    /// Whether `new` is better than `old`; an undefined metric is better than nothing.
-    pub fn better(self, new: Option<f64>, old: Option<f64>) -> bool {
-        match (new, old) {
-            (Some(new), Some(old)) => {
-                if self == Metric::Loss {
-                    new < old
-                } else {
-                    new > old
-                }
-            }
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
-    }
-
-    /// Whether `value` is as good as `target`.
-    pub fn reaches(self, value: Option<f64>, target: f64) -> bool {
-        value.is_some() && !self.better(Some(target), value)
-    }
-}
 
 /// Settings, each with its value.
 #[derive(Clone, Debug)]
@@ -115,7 +70,7 @@ impl Plan {
         );
         ensure!(
             s.lr_scaling.is_none() || s.global_batch.is_none(),
-            "--lr-scaling has nothing to scale with --global-batch: the rate is that of one rank"
+            "--lr-scaling has nothing to scale where --global-batch is held: the rate is that of one rank; --batch lets it grow"
         );
         ensure!(
             s.init.is_none() || s.start_motifs.is_none(),
@@ -146,17 +101,20 @@ impl Plan {
             ),
         };
         // A part of a held batch may be a single window, whose statistics are noise: PR-AUC 0.11 instead of 0.79 on 8 ranks.
-        let batch_norm = s.batch_norm.unwrap_or(match held {
-            Some(_) => BatchNorm::Sync,
-            None => BatchNorm::Rank,
-        });
+        let usual = match held {
+            Some(_) if arch.has_batch_norm() => BatchNorm::Sync,
+            _ => BatchNorm::Rank,
+        };
+        let batch_norm = s.batch_norm.unwrap_or(usual);
         let epochs = s.epochs.unwrap_or(20);
         ensure!(epochs > 0, "--epochs must be at least 1");
         let steps = epochs * rows.div_ceil(global_batch) as u64;
         let scaling = s.lr_scaling.unwrap_or(Scaling::Linear);
+        // A paper's own recipe is of its own rate: one that grew with the ranks rises slowly all the same.
+        let published = recipe.warmup.filter(|_| scaling.factor(times) == 1.0);
         let schedule = Schedule {
             peak: s.lr.unwrap_or(recipe.lr) * scaling.factor(times),
-            warmup_steps: s.warmup.unwrap_or((steps / 20).min(500)),
+            warmup_steps: s.warmup.or(published).unwrap_or((steps / 20).min(500)),
             decay: s.schedule.unwrap_or(recipe.schedule),
             epochs: epochs as f64,
             decay_epochs: s.decay_epochs.unwrap_or(10.0),
@@ -180,10 +138,12 @@ impl Plan {
             s.momentum.unwrap_or(recipe.momentum),
             s.rho.unwrap_or(recipe.rho),
         );
-        ensure!(
-            (0.0..1.0).contains(&rho),
-            "--rho must be from 0 up to 1, 1 not included; found {rho}"
-        );
+        for (name, value) in [("momentum", momentum), ("rho", rho)] {
+            ensure!(
+                (0.0..1.0).contains(&value),
+                "--{name} must be from 0 up to 1, 1 not included; found {value}"
+            );
+        }
         let penalties = Penalties {
             l1: s.l1.unwrap_or(recipe.penalties.l1),
             l2: s.l2.unwrap_or(recipe.penalties.l2),
@@ -295,83 +255,6 @@ impl Plan {
     /// Whether steps can be launched before the host has looked at the last.
     pub fn runs_ahead(&self) -> bool {
         self.optimizer == Rule::Adam && self.penalties.max_norm == 0.0
-    }
-
-    /// The resolved plan as a table.
-    pub fn table(&self, ranks: usize, rows: usize) -> String {
-        let (rate, set) = (&self.schedule, &self.settings);
-        let steps = rows.div_ceil(self.global_batch) as u64;
-        let counts = match self.arch.paper().recipe.counts {
-            Some(_) => self.options.reading,
-            None => None,
-        };
-        let mut model = match counts {
-            Some(_) => self.arch.to_string(),
-            None => format!(
-                "{}, batch norm {}",
-                self.arch,
-                word(self.options.batch_norm)
-            ),
-        };
-        if let Some(width) = self.options.width {
-            model += &format!(", {width} of its width");
-        }
-        if let Some(activation) = self.options.up_activation {
-            model += &format!(", {} after transposed convolutions", word(activation));
-        }
-        let batch = format!(
-            "{} = {ranks} ranks x {} x {} micro-batches; {steps} steps an epoch, {} in all",
-            self.global_batch,
-            self.batch,
-            self.accumulate,
-            steps * self.epochs
-        );
-        let optimizer = format!(
-            "{}, rate {:.6} after {} warm-up steps, decay {} over {} epochs",
-            word(self.optimizer),
-            rate.peak,
-            rate.warmup_steps,
-            word(rate.decay),
-            self.epochs
-        );
-        let turned = set.reverse_complement.unwrap_or(false);
-        let augmentation = match counts {
-            Some(_) => "both strands are counted".into(),
-            None => format!("reverse complement {turned}, shift {}", self.shift),
-        };
-        let patience = set
-            .patience
-            .map_or("none".into(), |evaluations| evaluations.to_string());
-        let lines = [
-            (
-                "data",
-                format!("{} ({rows} training windows)", self.data.display()),
-            ),
-            ("model", model),
-            ("batch", batch),
-            ("loss", word(self.options.loss)),
-            match counts {
-                Some(reading) => ("counts", counting::describe(reading, rows, ranks)),
-                None => ("optimizer", optimizer),
-            },
-            ("penalties", self.penalties.line()),
-            ("augmentation", augmentation),
-            (
-                "best by",
-                match set.target {
-                    Some(target) => format!(
-                        "{}, patience {patience}, target {target}",
-                        self.metric.name()
-                    ),
-                    None => format!("{}, patience {patience}", self.metric.name()),
-                },
-            ),
-            ("seed", self.seed.to_string()),
-        ];
-        lines
-            .iter()
-            .map(|(name, value)| format!("{name:>13}  {value}\n"))
-            .collect()
     }
 }
 

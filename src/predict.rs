@@ -38,6 +38,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         let shape = PredictionHeader {
             task: of.task,
             length: of.length,
+            bin: windows.bin,
             margin: 0,
             genome: of.genome.clone(),
             contigs: of.contigs.clone(),

@@ -25,6 +25,9 @@ use crate::{
     timeline::{Phase, Timeline},
 };
 
+/// In a run folder: a line for each step and each evaluation.
+pub const LOG: &str = "metrics.jsonl";
+
 /// Without a terminal, a line at most so often besides those of evaluations.
 const LINE_EVERY: Duration = Duration::from_secs(20);
 
@@ -103,7 +106,7 @@ impl<'a> Log<'a> {
             &run.join("plan.toml"),
             toml::to_string(&plan.settings)?.as_bytes(),
         )?;
-        let path = run.join("metrics.jsonl");
+        let path = run.join(LOG);
         cut_after(&path, progress)?;
         let file = OpenOptions::new().create(true).append(true).open(&path);
         log.jsonl = Some(file.with_context(|| format!("opening {}", path.display()))?);
@@ -254,7 +257,7 @@ impl<'a> Log<'a> {
         match &mut self.jsonl {
             Some(file) => file
                 .write_all(format!("{value}\n").as_bytes())
-                .with_context(|| format!("writing {}/metrics.jsonl", self.run)),
+                .with_context(|| format!("writing {}/{LOG}", self.run)),
             None => Ok(()),
         }
     }
@@ -262,7 +265,7 @@ impl<'a> Log<'a> {
 
 /// The lines of a run's metrics.jsonl.
 pub fn logged(run: &Path) -> Result<Vec<Value>> {
-    let path = run.join("metrics.jsonl");
+    let path = run.join(LOG);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     // A killed run may leave half a line at the end.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);

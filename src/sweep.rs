@@ -1,11 +1,12 @@
 //! `tfbind-mpi sweep`: many settings, each trained by `train` on a group of the ranks, and compared.
 //!
 //! ```text
-//! sweep.toml ─ file ─ space (what is tried) ─ study (plans checked, rungs) ─▶ every rank
+//! sweep.toml ─ file ─ space (what is tried) ─ study (trials checked by check, rungs) ─▶ every rank
 //!        each group of ranks: ledger (the next trial) ─ train ─ ledger (how it ended) ─▶ table, picture
 //! ```
 //! Groups meet in the sweep's folder only, until all have nothing left to do.
 
+mod check;
 mod file;
 mod ledger;
 mod picture;
@@ -39,6 +40,7 @@ use crate::{
     stop,
     train::{Trained, train},
 };
+use file::Sweep;
 use ledger::{Ledger, Next, Outcome, Task, take_over};
 use study::Study;
 use table::Table;
@@ -49,12 +51,20 @@ const LOOK: Duration = Duration::from_millis(500);
 pub fn sweep(comm: &dyn Comm, args: &SweepArgs) -> Result<ExitCode> {
     comm.note("the trials of the sweep", 0);
     let mut lock = None;
-    let text = share_text(comm, || {
-        let study = Study::new(args, comm.size())?;
+    let mut text = String::new();
+    if comm.rank() == 0 {
+        let sweep = Sweep::read(args)?;
+        let study = Study::new(comm, args, &sweep)?;
         lock = Some(take_over(&study.run)?);
-        Ok(serde_json::to_string(&study)?)
-    })?;
-    let study: Study = serde_json::from_str(&text)?;
+        sweep.remember(&study.steps())?;
+        let mut ledger = Ledger::new(&study.run);
+        ledger.read(&study)?;
+        Table::new(&study, &ledger.outcomes).write()?;
+        text = serde_json::to_string(&study)?;
+    }
+    // Looking at all trials may take longer than ranks wait for each other.
+    comm.meet();
+    let study: Study = serde_json::from_str(&share_text(comm, || Ok(text))?)?;
     let group = comm.split(study.ranks_per_trial)?;
     let mut ledger = Ledger::new(&study.run);
     ledger.pass_on_signals(group.rank() == 0)?;

@@ -352,7 +352,7 @@ fn evaluation(
         Metric::RankMeanPrAuc => (sums[2] > 0.0).then_some(sums[1] / sums[2]),
         metric => metrics.value(&metric.name()),
     };
-    Ok(Some((metrics, value)))
+    Ok(Some((metrics, value.filter(|value| value.is_finite()))))
 }
 
 /// The settings of the run: the command line, over a file or over those of the run resumed.
@@ -374,6 +374,13 @@ fn settle(args: &TrainArgs) -> Result<Settings> {
         sweep(&args.run)?;
     }
     let mut typed = kmer_input::resolved(args.settings.clone())?;
+    if typed.kmer_input.is_some() {
+        // What the file's own run counted.
+        (base.kmer, base.markov_order, base.kmer_gamma) = (None, None, None);
+    } else if base.kmer.is_none() && base.markov_order.is_none() {
+        // A file that was written by hand.
+        base = kmer_input::resolved(base)?;
+    }
     ensure!(
         !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
         "--init and --start-motifs are for the start of a run, not for --resume"

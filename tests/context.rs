@@ -20,12 +20,8 @@ use tfbind_prep::schema::{Central, ContextWriter, Contig, Header, PredictionFile
 use crate::{
     common::Run,
     golden::{golden, uniform},
+    windows::{golden::digest, numbers},
 };
-
-fn numbers(value: &Value) -> Vec<f64> {
-    let all = value.as_array().unwrap().iter();
-    all.map(|one| one.as_f64().unwrap()).collect()
-}
 
 /// context.py's number for an element of a parameter.
 fn value(slot: &Slot, u: f64) -> f64 {
@@ -34,19 +30,6 @@ fn value(slot: &Slot, u: f64) -> f64 {
         false => (3.0 / slot.shape[1..].iter().product::<i64>() as f64).sqrt(),
     };
     f64::from(((2.0 * u - 1.0) * scale) as f32)
-}
-
-/// Norm, and products with four streams of numbers.
-fn digest(tensor: &Tensor) -> Vec<f64> {
-    let flat = Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap();
-    let norm = flat.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let product = |stream: u32| {
-        let all = flat.iter().enumerate();
-        let each = all.map(|(i, x)| x * (2.0 * uniform(stream, i as u32) - 1.0));
-        each.sum()
-    };
-    let products = (2110..2114).map(product);
-    [norm].into_iter().chain(products).collect()
 }
 
 #[test]
@@ -99,8 +82,9 @@ fn models_of_context_equal_pytorch_in_logits_loss_and_every_gradient() {
         let gradients = case["gradients"].as_object().unwrap();
         assert_eq!(net.flat.parameter_slots.len(), gradients.len());
         for slot in &net.flat.parameter_slots {
-            let own = digest(&slot.view(&net.flat.gradients));
+            let own = digest(&slot.view(&net.flat.gradients), 2110..2114);
             let expected = numbers(&gradients[&slot.name]);
+            assert_eq!(own.len(), expected.len(), "{name} {}", slot.name);
             for (own, of) in own.iter().zip(&expected) {
                 let off = (own - of).abs();
                 assert!(off < 1e-9 * expected[0], "{name} {}: {own} {of}", slot.name);
@@ -246,6 +230,83 @@ fn windows_that_were_counted_are_scored_without_themselves() {
     // 5 bases on a side are seen once each in 700: by heart they would all be right.
     assert!(own < 0.95 && own > 0.4, "{own}");
     assert_eq!(accuracy(run.ranks(2), "train"), own);
+    run.ranks(1);
+    write(&run, "other.h5", 5, Central::Base);
+    let others = ["evaluate", "kmer", "--split", "train", "--data", "other.h5"];
+    let said = run.ok(&others);
+    assert!(
+        said.contains("note: other.h5 was prepared otherwise"),
+        "{said}"
+    );
+    assert!(!run.ok(&others[..2]).contains("prepared otherwise"));
+}
+
+#[test]
+fn counts_are_read_only_when_all_is_counted() {
+    let run = Run::new();
+    write(&run, "data.h5", 8, Central::Base);
+    let kmer = ["--arch", "kmer", "--kmer", "2", "--global-batch", "64"];
+    for (name, value) in [("eval-every", "2"), ("patience", "1"), ("target", "0.1")] {
+        let typed = format!("--{name}");
+        let error = run.fails(
+            &[
+                &["train", "--data", "data.h5", "--run", "run"],
+                &kmer[..],
+                &[&typed, value],
+            ]
+            .concat(),
+        );
+        assert!(error.contains(&typed), "{error}");
+    }
+    run.train("cut", &[&kmer[..], &["--stop-at", "4"]].concat());
+    let mlp = ["--arch", "context-mlp", "--epochs", "1"];
+    let beside = |name: &str| [&mlp[..], &["--kmer-input", name]].concat().join(" ");
+    let error = run.fails(
+        &format!("train --data data.h5 --run mlp {}", beside("cut"))
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    assert!(
+        error.contains("only a part of its windows is counted; train --run")
+            && error.contains("--resume first"),
+        "{error}"
+    );
+    run.train("cut", &["--resume"]);
+    run.train("mlp", &beside("cut").split(' ').collect::<Vec<_>>());
+}
+
+/// A plan names the run whose counts it reads, and what that counted.
+#[test]
+fn a_plan_takes_another_table_only_if_it_is_named() {
+    let run = Run::new();
+    write(&run, "data.h5", 8, Central::Base);
+    run.train("kmer", &["--arch", "kmer", "--kmer", "2"]);
+    run.train("markov", &["--arch", "markov", "--markov-order", "3"]);
+    let mlp = ["--arch", "context-mlp", "--epochs", "1", "--kmer-input"];
+    run.train("mlp", &[&mlp[..], &["kmer"]].concat());
+    let again = ["--from", "mlp/plan.toml"];
+    run.train("other", &[&again[..], &["--kmer-input", "markov"]].concat());
+    assert_eq!(table(&run, "other"), table(&run, "markov"));
+    run.train("same", &again);
+    assert_eq!(table(&run, "same"), table(&run, "kmer"));
+
+    fs::remove_dir_all(run.path("kmer")).unwrap();
+    run.train("kmer", &["--arch", "kmer", "--kmer", "1"]);
+    let typed = ["train", "--data", "data.h5", "--run", "late"];
+    let error = run.fails(&[&typed[..], &again].concat());
+    assert!(
+        error.contains("counts --kmer 1, --kmer-gamma")
+            && error.contains("the plan reads --kmer 2"),
+        "{error}"
+    );
+    run.train("late", &[&again[..], &["--kmer-input", "kmer"]].concat());
+    assert_eq!(table(&run, "late"), table(&run, "kmer"));
+
+    // As a user writes it.
+    let plan = "arch = \"context-mlp\"\nepochs = 1\nkmer_input = \"markov\"\n";
+    fs::write(run.path("plan.toml"), plan).unwrap();
+    run.train("written", &["--from", "plan.toml"]);
+    assert_eq!(table(&run, "written"), table(&run, "markov"));
 }
 
 #[test]
@@ -268,6 +329,23 @@ fn what_has_no_meaning_for_counts_is_refused() {
     for (arguments, said) in [
         (&["kmer", "--epochs", "2"][..], "counts every window once"),
         (&["kmer", "--lr", "0.1"], "--lr has no meaning"),
+        (&["kmer", "--l1", "0.1"], "--l1 has no meaning"),
+        (&["kmer", "--l2", "0.1"], "--l2 has no meaning"),
+        (&["markov", "--max-norm", "1"], "--max-norm has no meaning"),
+        (&["kmer", "--rho", "0.9"], "--rho has no meaning"),
+        (
+            &["kmer", "--decay-rate", "1"],
+            "--decay-rate has no meaning",
+        ),
+        (&["kmer", "--loss", "mse"], "--loss has no meaning"),
+        (
+            &["markov", "--init", "no.safetensors"],
+            "--init has no meaning",
+        ),
+        (
+            &["kmer", "--start-motifs", "no.pfm"],
+            "--start-motifs has no meaning",
+        ),
         (
             &["kmer", "--reverse-complement"],
             "both strands are counted",
@@ -285,6 +363,7 @@ fn what_has_no_meaning_for_counts_is_refused() {
         assert!(error.contains(said), "{arguments:?}: {error}");
     }
     run.train("run", &["--arch", "kmer", "--kmer", "2"]);
+    run.ok(&["train", "--run", "run", "--resume"]);
     let error = run.fails(&["train", "--run", "run", "--resume", "--kmer", "3"]);
     assert!(error.contains("a run goes on only as it began"), "{error}");
 }
@@ -336,7 +415,10 @@ fn a_network_learns_beside_what_another_run_counted() {
     run.ranks(2).train("mlp", &plan);
     assert_eq!(table(&run, "mlp"), table(&run, "kmer"));
     run.ranks(1).train("one", &plan);
-    for (one, two) in run.losses("one").iter().zip(run.losses("mlp")) {
+    let (one, two) = (run.losses("one"), run.losses("mlp"));
+    // 688 windows, 64 a step.
+    assert_eq!((one.len(), two.len()), (2 * 11, 2 * 11));
+    for (one, two) in one.into_iter().zip(two) {
         assert!((one - two).abs() < 1e-3 * one, "{one} {two}");
     }
     // The table travels with the weights.

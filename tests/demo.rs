@@ -174,6 +174,15 @@ fn a_demo_does_not_empty_the_folder_of_anything_else() {
         "{error}"
     );
     assert!(run.path("mine/thesis.txt").is_file());
+    // Nor one that has a table of its own.
+    fs::write(run.path("mine/table.txt"), "1 2 3").unwrap();
+    let error = run.fails(&["demo", "valley", "--out", "mine"]);
+    assert!(error.contains("holds something else"), "{error}");
+    assert!(run.path("mine/thesis.txt").is_file());
+    fs::create_dir(run.path("empty")).unwrap();
+    for _ in 0..2 {
+        run.ok(&["demo", "valley", "--out", "empty"]);
+    }
     assert!(
         run.fails(&["demo", "valley", "--epochs", "3"])
             .contains("no --epochs")

@@ -90,7 +90,7 @@ impl Golden {
     }
 }
 
-/// Every engine that this CPU can run.
+/// libtorch, and of a convolutional model the native engine with the best instructions that this CPU has.
 fn compare(golden: &Golden) {
     for engine in [EngineChoice::Libtorch, EngineChoice::Auto] {
         compare_engine(engine, golden);
@@ -136,6 +136,10 @@ fn compare_engine(engine: EngineChoice, of: &Golden) {
         prior: None,
     };
     let mut net = build.net().unwrap();
+    let native = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let native = native && engine == EngineChoice::Auto && of.arch.paper().convolutional;
+    let expected = if native { "native" } else { "libtorch" };
+    assert!(net.name.starts_with(expected), "{file}: {}", net.name);
     let mut names: Vec<String> = net
         .flat
         .named()

@@ -1,6 +1,9 @@
-//! The layer tables that users compare with the published ones.
+//! What a model is: the layer tables that users compare with the published ones, and that any rank may be without rows.
 
-use crate::common::Run;
+use tfbind_mpi::scaling::random_header;
+use tfbind_prep::schema::{Central, ContextWriter, Header, Stretch, Task};
+
+use crate::common::{LENGTH, Run};
 
 fn table(arguments: &[&str]) -> String {
     Run::new().ok(&[&["models"], arguments].concat())
@@ -134,4 +137,54 @@ fn impossible_models_are_refused() {
         run.fails(&["models", "cnn", "--up-activation", "relu"])
             .contains("belongs to the unet")
     );
+}
+
+/// Windows around every base but the first and last 15 of two stretches.
+fn write_bases(run: &Run, train: u64) {
+    let header = Header {
+        task: Task::Central(Central::Base),
+        length: 31,
+        tracks: Vec::new(),
+        targets: vec!["base".into()],
+        ..random_header(LENGTH)
+    };
+    let mut writer = ContextWriter::create(run.path("data.h5"), &header).unwrap();
+    for (start, split, windows) in [(0, "train", train), (1000, "valid", 8)] {
+        let stretch = Stretch {
+            contig: 0,
+            start,
+            bases: windows + 30,
+        };
+        writer.add_split(split, vec![stretch], None).unwrap();
+        let codes: Vec<u8> = (0..windows + 30)
+            .map(|at| (at * at % 7 % 4) as u8)
+            .collect();
+        writer.append(split, &codes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Of nine windows in steps of four the last is alone, and one of two ranks has none.
+#[test]
+fn networks_of_context_train_where_a_rank_has_no_rows() {
+    let mut run = Run::new();
+    write_bases(&run, 9);
+    run.train("kmer", &["--arch", "kmer", "--kmer", "2"]);
+    let plan = ["--width", "0.03", "--global-batch", "4", "--epochs", "2"];
+    for own in [
+        &["--arch", "context-fusion"][..],
+        &["--arch", "context-mlp", "--kmer-input", "kmer"],
+    ] {
+        let mut losses = Vec::new();
+        for ranks in [1, 2] {
+            let name = format!("{}{ranks}", own[1]);
+            let said = run.ranks(ranks).train(&name, &[own, &plan].concat());
+            assert!(!said.contains("batch norm"), "{said}");
+            losses.push(run.losses(&name));
+        }
+        assert_eq!(losses[0].len(), 6);
+        for (one, two) in losses[0].iter().zip(&losses[1]) {
+            assert!((one - two).abs() < 1e-3 * one, "{own:?}: {one} {two}");
+        }
+    }
 }

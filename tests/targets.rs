@@ -1,5 +1,7 @@
 //! Several targets and labels that are classes: metrics of each, the same on any number of ranks.
 
+mod explain;
+
 use std::{fs, path::Path};
 
 use serde_json::Value;
@@ -10,7 +12,7 @@ use tfbind_prep::schema::{
 
 use crate::common::{LENGTH, Run};
 
-const TARGETS: [(&str, &str, &[u8]); 5] = [
+const TARGETS: [Target; 5] = [
     ("a", "TF", &[1, 0, 1, 2, 3, 2]),
     ("b,1", "TF", &[0, 0, 0, 2, 2, 2]),
     ("c", "DNase", &[3, 3, 1, 1, 0, 0]),
@@ -18,9 +20,16 @@ const TARGETS: [(&str, &str, &[u8]); 5] = [
     ("never", "histone", &[]),
 ];
 
+/// Name, group, word.
+type Target = (&'static str, &'static str, &'static [u8]);
+
 /// One label a window and target: whether its word stands in the window; now and then masked.
 fn write_targets(path: &Path) {
-    let words = |of: fn(&(&str, &str, &[u8])) -> String| TARGETS.iter().map(of).collect();
+    write_these(path, &TARGETS);
+}
+
+fn write_these(path: &Path, targets: &[Target]) {
+    let words = |of: fn(&Target) -> String| targets.iter().map(of).collect();
     let header = Header {
         task: Task::PerWindow,
         tracks: Vec::new(),
@@ -37,8 +46,8 @@ fn write_targets(path: &Path) {
     for (row, split) in all {
         let mut random = SplitMix::keyed(&[row as u64, 3]);
         let mut seq: Vec<u8> = (0..LENGTH).map(|_| random.below(4) as u8).collect();
-        let mut label = vec![0; TARGETS.len()];
-        for (target, (_, _, word)) in TARGETS.iter().enumerate() {
+        let mut label = vec![0; targets.len()];
+        for (target, (_, _, word)) in targets.iter().enumerate() {
             if !word.is_empty() && random.below(2) == 1 {
                 let at = 15 * target + random.below(9) as usize;
                 seq[at..at + word.len()].copy_from_slice(word);
@@ -265,6 +274,126 @@ fn hidden_bases_are_scored_as_classes_inside_and_outside_of_repeats() {
     run.ranks(1).ok(&["report", "run"]);
     let page = fs::read_to_string(run.path("run/report.html")).unwrap();
     assert!(page.contains("majority_accuracy") && !page.contains("Predictions on"));
+}
+
+/// A small model of several targets, trained a little.
+fn trained() -> Run {
+    let run = Run::new();
+    write_targets(&run.path("data.h5"));
+    let plan = ["--arch", "tal1", "--epochs", "1", "--metric", "loss"];
+    run.train("run", &plan);
+    run
+}
+
+#[test]
+fn targets_in_another_order_are_refused_and_others_altogether_said() {
+    let run = trained();
+    let mut swapped = TARGETS;
+    swapped.swap(0, 2);
+    write_these(&run.path("swapped.h5"), &swapped);
+    for command in ["evaluate", "predict", "explain"] {
+        let error = run.fails(&[command, "run", "--data", "swapped.h5", "--device", "cpu"]);
+        assert!(
+            error.contains("swapped.h5: its targets are") && error.contains("in the order"),
+            "{error}"
+        );
+    }
+    let mut others = TARGETS;
+    others[0].0 = "z";
+    write_these(&run.path("others.h5"), &others);
+    let said = run.ok(&["evaluate", "run", "--data", "others.h5", "--device", "cpu"]);
+    assert!(said.contains("note: trained on a, b,1"), "{said}");
+}
+
+/// The numbers before each space of a path that is drawn as `M70.0 10.0L71.0 9.0`.
+fn across(path: &str) -> Vec<f64> {
+    let points = path
+        .split(['M', 'L', 'Z'])
+        .filter(|point| !point.is_empty());
+    points
+        .map(|point| point.split(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_report_is_of_its_split_and_draws_what_windows_score() {
+    let run = trained();
+    for split in ["test", "valid"] {
+        let of = ["--split", split, "--device", "cpu"];
+        run.ok(&[&["evaluate", "run"][..], &of].concat());
+        run.ok(&[&["predict", "run"][..], &of].concat());
+    }
+    let csv = |name: &str| {
+        let text = fs::read_to_string(run.path("run").join(name)).unwrap();
+        let loss = text.lines().nth(1).unwrap().split(',').next().unwrap();
+        format!(">{loss}</td>")
+    };
+    let (test, valid) = (
+        csv("evaluation_metrics.csv"),
+        csv("evaluation_metrics_valid.csv"),
+    );
+    assert_ne!(test, valid);
+    for (split, own, other) in [("valid", &valid, &test), ("test", &test, &valid)] {
+        run.ok(&["report", "run", "--split", split]);
+        let page = fs::read_to_string(run.path("run/report.html")).unwrap();
+        assert!(page.contains(&format!("Metrics on {split}<")), "{split}");
+        assert!(page.contains(&format!("Targets on {split}<")), "{split}");
+        assert!(page.contains(own) && !page.contains(other), "{split}");
+    }
+    let picture = fs::read_to_string(run.path("run/genome.svg")).unwrap();
+    let areas = picture
+        .lines()
+        .filter(|line| line.contains("stroke=\"none\""));
+    let areas: Vec<Vec<f64>> = areas
+        .map(|line| across(line.split('"').nth(1).unwrap()))
+        .collect();
+    // 20,000 bases are more than the split has; four targets are drawn.
+    assert_eq!(areas.len(), 4 * 37);
+    for area in areas {
+        // 815 pixels hold 37 windows.
+        let (first, last) = (area[0], area[area.len() - 1]);
+        assert!((last - first - 815.0 / 37.0).abs() < 0.2, "{area:?}");
+    }
+}
+
+#[test]
+fn evaluations_that_differ_in_an_option_lie_side_by_side() {
+    let run = Run::new();
+    run.write_data(8, |_, _| {});
+    run.train("run", &["--arch", "cnn", "--epochs", "1"]);
+    for (options, name) in [
+        (&[][..], ""),
+        (&["--bin", "16"], "_bin16"),
+        (&["--bin", "16", "--bin-score", "mean"], "_bin16_mean"),
+        (
+            &["--bin", "16", "--bin-label", "half", "--both-strands"],
+            "_bin16_half_both_strands",
+        ),
+        (
+            &["--split", "valid", "--both-strands"],
+            "_valid_both_strands",
+        ),
+    ] {
+        let name = format!("run/evaluation_metrics{name}.json");
+        assert!(!run.path(&name).exists(), "{name}");
+        run.ok(&[&["evaluate", "run", "--device", "cpu"], options].concat());
+        let text = fs::read_to_string(run.path(&name)).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let typed = |option: &str, usual: &str| {
+            let at = options.iter().position(|of| *of == option);
+            let bins = options.contains(&"--bin");
+            bins.then(|| at.map_or(usual, |at| options[at + 1]).to_string())
+        };
+        assert_eq!(
+            json["bin_score"].as_str(),
+            typed("--bin-score", "max").as_deref()
+        );
+        assert_eq!(
+            json["bin_label"].as_str(),
+            typed("--bin-label", "any").as_deref()
+        );
+        assert_eq!(json["both_strands"], options.contains(&"--both-strands"));
+    }
 }
 
 #[test]

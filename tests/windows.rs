@@ -1,6 +1,6 @@
 //! Models of one label a window: against Keras and PyTorch (tests/golden), over ranks, and from others' weights.
 
-mod golden;
+pub mod golden;
 mod imported;
 mod recipes;
 
@@ -26,7 +26,7 @@ fn read(name: &str) -> Value {
     serde_json::from_slice(&fs::read(golden(name)).unwrap()).unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub fn numbers(value: &Value) -> Vec<f64> {
     let all = value.as_array().unwrap().iter();
     all.map(|one| one.as_f64().unwrap()).collect()
 }
@@ -73,6 +73,7 @@ fn write_windows(run: &Run, name: &str, length: usize, targets: usize, turned: b
     };
     let path = run.path(name);
     let mut writer = DataWriter::create(&path, &header, true).unwrap();
+    writer.set_bin(length / 4).unwrap();
     for (split, windows) in [("train", 26), ("valid", 8), ("test", 9)] {
         for row in 0..windows {
             let mut window = random_window((1000 * split.len() + row) as i64, length);

@@ -5,10 +5,8 @@
 
 mod options;
 
-use std::fmt;
 use std::iter;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use rand::SeedableRng;
 use rand::seq::index;
@@ -18,21 +16,14 @@ pub use options::ContextOptions;
 
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
+use crate::made::Made;
 use crate::partial::PartialFile;
-use crate::regions::{self, Region};
-use crate::schema::{ContextWriter, Counts, N, SOFT_MASKED, Stretch};
+use crate::recipe::Recipe;
+use crate::regions::{Region, Regions};
+use crate::schema::{ContextWriter, N, SOFT_MASKED, Stretch};
 
 /// Bases that are copied at a time.
 const PIECE: u64 = 1 << 18;
-
-/// What was written.
-#[derive(Debug)]
-pub struct Made {
-    pub splits: Vec<(String, Counts)>,
-    pub notes: Vec<String>,
-    pub path: PathBuf,
-    pub bytes: u64,
-}
 
 /// The windows of a split.
 struct Split {
@@ -46,15 +37,14 @@ pub fn context(options: &ContextOptions) -> Result<Made, Error> {
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
+    let recipe = Recipe::of(options)?;
     let genome = Genome::survey(&options.fasta)?;
     let asked = options.splits.asked();
-    let regions = regions::resolve(&asked, &genome)?;
-    let (mut splits, mut notes) = (Vec::new(), Vec::new());
+    let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
+    let mut splits = Vec::new();
+    let mut notes = Vec::from_iter(left_out);
     for (stream, (name, _)) in asked.into_iter().enumerate() {
-        let of_split: Vec<_> = regions
-            .iter()
-            .filter(|region| region.split == name)
-            .collect();
+        let of_split: Vec<_> = all.iter().filter(|region| region.split == name).collect();
         if of_split.is_empty() {
             continue;
         }
@@ -73,7 +63,8 @@ pub fn context(options: &ContextOptions) -> Result<Made, Error> {
         });
     }
 
-    let mut writer = ContextWriter::create(&options.out, &options.header(&genome))?;
+    let header = options.header(&genome, recipe);
+    let mut writer = ContextWriter::create(&options.out, &header)?;
     for split in &splits {
         writer.add_split(split.name, split.stretches.clone(), split.sample.clone())?;
     }
@@ -82,13 +73,7 @@ pub fn context(options: &ContextOptions) -> Result<Made, Error> {
     }
     let splits = writer.counts();
     writer.finish()?;
-    let metadata = std::fs::metadata(&options.out).map_err(Error::io(&options.out))?;
-    Ok(Made {
-        splits,
-        notes,
-        path: options.out.clone(),
-        bytes: metadata.len(),
-    })
+    Made::at(&options.out, header.task, splits, notes)
 }
 
 /// Runs of known bases that hold a window, and how many regions have none.
@@ -200,32 +185,4 @@ fn copy(
         }
     }
     Ok(masked)
-}
-
-impl fmt::Display for Made {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for note in &self.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        let bases = self.splits.iter().any(|(_, counts)| counts.bases != [0; 4]);
-        let classes: &[&str] = if bases { &["A", "C", "G", "T"] } else { &["1"] };
-        write!(f, "{:<8} {:>13}", "split", "windows")?;
-        classes
-            .iter()
-            .try_for_each(|class| write!(f, " {class:>8}"))?;
-        for (split, counts) in &self.splits {
-            write!(f, "\n{split:<8} {:>13}", counts.windows)?;
-            let labels = if bases {
-                &counts.bases[..]
-            } else {
-                &[counts.positives]
-            };
-            for &count in labels {
-                let share = 100.0 * count as f64 / counts.windows as f64;
-                write!(f, " {share:>7.2}%")?;
-            }
-        }
-        let (path, bytes) = (self.path.display(), self.bytes as f64 / 1e6);
-        write!(f, "\n{path} ({bytes:.1} MB)")
-    }
 }

@@ -105,7 +105,10 @@ pub enum Error {
         expected: u64,
     },
 
-    #[error("{path}: the bigWig lacks the contig {contig}, which the splits use{hint}")]
+    #[error(
+        "{path}: the bigWig lacks the contig {contig}, which the splits use{hint}; \
+         name the contigs that train with --train, or take such bases as 0 with --missing zero"
+    )]
     TrackContig {
         path: PathBuf,
         contig: String,
@@ -158,12 +161,17 @@ impl Error {
     }
 }
 
-/// What to add to "the FASTA lacks `name`": its other spelling, or what there is.
-pub(crate) fn contig_hint<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let other = match name.strip_prefix("chr") {
+/// A contig's name with `chr`, or without.
+pub(crate) fn other_spelling(name: &str) -> String {
+    match name.strip_prefix("chr") {
         Some(bare) => bare.to_owned(),
         None => format!("chr{name}"),
-    };
+    }
+}
+
+/// What to add to "the FASTA lacks `name`": its other spelling, or what there is.
+pub(crate) fn contig_hint<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let other = other_spelling(name);
     if known.clone().any(|contig| contig == other) {
         return format!(
             " (it has `{other}`: one file names contigs with `chr`, the other without)"

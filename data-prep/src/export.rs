@@ -25,7 +25,7 @@ pub struct ExportOptions {
     #[arg(long)]
     bedgraph: Option<PathBuf>,
     /// Outer bases of a window that give way to the inner part of another; if not given, 100 but at
-    /// most a quarter of the window, and 0 where a window has one label
+    /// most a quarter of the window. Where a window has one label, its bin is meant, and 0 if not given
     #[arg(long)]
     trim: Option<usize>,
     /// Target to export; may be left out where there is one
@@ -65,7 +65,7 @@ impl ExportOptions {
                 "--trim {trim}: predictions of {task} are of the central base of a window alone"
             ))),
             Some(trim) if 2 * trim >= length => Err(Error::Request(format!(
-                "--trim {trim}: nothing is left of a window of {length} bases"
+                "--trim {trim}: nothing is left of {length} bases"
             ))),
             Some(trim) => Ok(trim),
             None if task == Task::PerBase => Ok((length / 4).min(100)),
@@ -78,7 +78,7 @@ pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
     let file = PredictionFile::open(&options.predictions)?;
     let header = file.header().clone();
     let target = options.target(&header.targets)?;
-    let trim = options.trim(header.task, header.length)?;
+    let trim = options.trim(header.task, header.labelled().len())?;
     let bedgraph = options.bedgraph.as_deref().map(|path| {
         let partial = PartialFile::beside(path).map_err(Error::io(path))?;
         let out = File::create(partial.path()).map_err(Error::io(path))?;

@@ -5,6 +5,8 @@ use std::io::BufRead;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::Error;
 use crate::intervals::Intervals;
 use crate::schema::{Contig, N, SOFT_MASKED};
@@ -160,6 +162,8 @@ pub struct Genome {
     pub contigs: Vec<Contig>,
     /// Per contig; the runs are few even in a draft genome.
     pub unknown: Vec<Intervals>,
+    /// SHA-256 of the base codes of all contigs, repeats marked.
+    pub digest: [u8; 32],
 }
 
 impl Genome {
@@ -168,6 +172,7 @@ impl Genome {
         let (mut contigs, mut unknown) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut piece = Vec::new();
+        let mut digest = Sha256::new();
         while let Some(name) = reader.next_contig()? {
             if !seen.insert(name.clone()) {
                 let line = reader.line - 1;
@@ -180,6 +185,7 @@ impl Genome {
             let mut size = 0;
             let mut runs: Vec<Range<u64>> = Vec::new();
             while reader.read_bases(1 << 16, &mut piece)? > 0 {
+                digest.update(&piece);
                 for code in piece.drain(..) {
                     if code & !SOFT_MASKED == N {
                         match runs.last_mut() {
@@ -199,7 +205,11 @@ impl Genome {
                 what: "sequence",
             });
         }
-        Ok(Self { contigs, unknown })
+        Ok(Self {
+            contigs,
+            unknown,
+            digest: digest.finalize().into(),
+        })
     }
 
     pub fn index(&self, name: &str) -> Option<usize> {

@@ -23,9 +23,9 @@ pub struct InspectOptions {
     /// Split to show; all if not given
     #[arg(long)]
     split: Option<String>,
-    /// Windows to show of each split
-    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
-    rows: Vec<usize>,
+    /// Windows to show of each split that has them [default: 0,1,2]
+    #[arg(long, value_delimiter = ',')]
+    rows: Option<Vec<usize>>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -40,6 +40,12 @@ pub fn inspect(options: &InspectOptions) -> Result<Report, Error> {
                 "--split {split}: a file of predictions has no splits"
             )));
         }
+        if options.rows.is_some() {
+            return Err(Error::Request(
+                "--rows: of a file of predictions sums are shown; tfbind-prep export --bedgraph writes its values"
+                    .to_owned(),
+            ));
+        }
         return predictions(options).map(Report::Predictions);
     }
     let file = DataFile::open(&options.file)?;
@@ -48,16 +54,21 @@ pub fn inspect(options: &InspectOptions) -> Result<Report, Error> {
         Some(split) => vec![split.clone()],
         None => file.splits(),
     };
+    let found: Vec<_> = names
+        .iter()
+        .map(|name| file.split(name))
+        .collect::<Result<_, _>>()?;
+    let rows = options.rows.clone().unwrap_or(vec![0, 1, 2]);
+    // Rows that were asked for have to be somewhere.
+    let most = found.iter().max_by_key(|split| split.len());
+    if let (Some(_), Some(most)) = (&options.rows, most) {
+        rows.iter().try_for_each(|&row| most.locus(row).map(drop))?;
+    }
     let mut splits = Vec::new();
-    for name in names {
-        let split = file.split(&name)?;
-        // The default rows are fewer in a small split; rows that were asked for have to be there.
-        let rows = options
-            .rows
-            .iter()
-            .filter(|&&row| row < split.len() || options.split.is_some());
+    for (name, split) in names.into_iter().zip(found) {
+        let rows = rows.iter().filter(|&&row| row < split.len());
         let windows = rows
-            .map(|&row| window(header, &split, row))
+            .map(|&row| window(header, file.bin(), &split, row))
             .collect::<Result<_, _>>()?;
         splits.push(SplitReport {
             name,
@@ -67,11 +78,17 @@ pub fn inspect(options: &InspectOptions) -> Result<Report, Error> {
     }
     Ok(Report::Data(Box::new(DataReport {
         header: header.clone(),
+        bin: file.bin(),
         splits,
     })))
 }
 
-fn window(header: &Header, split: &Split, row: usize) -> Result<WindowReport, Error> {
+fn window(
+    header: &Header,
+    bin: Option<usize>,
+    split: &Split,
+    row: usize,
+) -> Result<WindowReport, Error> {
     let (mut seq, mut signal, mut label) = (Vec::new(), Vec::new(), Vec::new());
     split.read_into(row, &mut seq, &mut signal, &mut label)?;
     let locus = split.locus(row)?;
@@ -111,7 +128,7 @@ fn window(header: &Header, split: &Split, row: usize) -> Result<WindowReport, Er
                     Task::Central(Central::Base) => Some(LETTERS[labels[0] as usize]),
                     _ => None,
                 },
-                positives: positives(header, locus, labels),
+                positives: positives(header, bin, locus, labels),
                 masked: labels
                     .iter()
                     .filter(|&&label| label == schema::MASKED)
@@ -132,12 +149,20 @@ fn track(name: &str, values: &[f16]) -> TrackReport {
 }
 
 /// Runs of positives in coordinates of the contig.
-fn positives(header: &Header, locus: schema::Locus, labels: &[i8]) -> Vec<Range<i64>> {
+fn positives(
+    header: &Header,
+    bin: Option<usize>,
+    locus: schema::Locus,
+    labels: &[i8],
+) -> Vec<Range<i64>> {
     let end = locus.start + header.length as i64;
     let centre = locus.start + header.length as i64 / 2;
     let of_window = match header.task {
         Task::PerBase => None,
-        Task::PerWindow => Some(locus.start..end),
+        Task::PerWindow => {
+            let labelled = schema::labelled(header.length, bin);
+            Some(locus.start + labelled.start as i64..locus.start + labelled.end as i64)
+        }
         Task::Central(Central::Base) => return Vec::new(),
         Task::Central(_) => Some(centre..centre + 1),
     };

@@ -21,6 +21,8 @@ pub mod inspect;
 #[cfg(feature = "genome")]
 mod intervals;
 #[cfg(feature = "genome")]
+mod made;
+#[cfg(feature = "genome")]
 pub mod make;
 #[cfg(feature = "genome")]
 mod motif;
@@ -43,3 +45,5 @@ mod text;
 
 #[cfg(feature = "genome")]
 pub use error::Error;
+#[cfg(feature = "genome")]
+pub use made::Made;

@@ -6,9 +6,6 @@
 mod options;
 mod targets;
 
-use std::fmt;
-use std::path::PathBuf;
-
 use half::f16;
 
 pub use options::MakeOptions;
@@ -18,35 +15,29 @@ use targets::{Target, Targets};
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
+use crate::made::Made;
 use crate::partial::PartialFile;
 use crate::peaks::read_merged;
 use crate::plan::{Labels, Plan};
-use crate::regions;
-use crate::schema::{Counts, DataWriter, Locus, Window};
+use crate::recipe::Recipe;
+use crate::regions::Regions;
+use crate::schema::{DataWriter, Locus, Task, Window};
 use crate::signal::Track;
-
-/// What was written.
-#[derive(Debug)]
-pub struct Made {
-    pub splits: Vec<(String, Counts)>,
-    pub notes: Vec<String>,
-    pub path: PathBuf,
-    pub bytes: u64,
-}
 
 pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     options.check()?;
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
+    let recipe = Recipe::of(options)?;
     let genome = Genome::survey(&options.fasta)?;
     let asked = options.splits.asked();
-    let regions = regions::resolve(&asked, &genome)?;
+    let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
     let targets = Targets::of(options)?;
     let (labels, skipped) = labels(options, &targets.all, &genome)?;
     let stride = options.stride() as u64;
-    let mut plan = Plan::new(&genome, regions, &labels, stride, options.max_n);
-    let mut notes = Vec::new();
+    let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
+    let mut notes = Vec::from_iter(left_out);
     if skipped > 0 {
         notes.push(format!(
             "{skipped} intervals on contigs that the FASTA lacks were left out"
@@ -56,6 +47,12 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
         notes.push(format!(
             "{} files of --peaks-dir are neither BED nor narrowPeak and were left out",
             targets.others
+        ));
+    }
+    if targets.deeper > 0 {
+        notes.push(format!(
+            "{} folders lie in a group's folder of --peaks-dir; they were not looked into",
+            targets.deeper
         ));
     }
     if let Some(group) = &options.only_positive {
@@ -68,12 +65,16 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let mut tracks = Vec::with_capacity(options.signal.len());
     for file in &options.signal {
         let track = Track::open(&file.path, options.normalise, options.missing)?;
-        track.check_contigs(&genome, |contig| plan.uses(contig))?;
+        let absent = track.check_contigs(&genome, |contig| plan.uses(contig))?;
+        notes.extend(absent);
         tracks.push(track);
     }
 
-    let header = options.header(&genome, &targets.all);
+    let header = options.header(&genome, &targets.all, recipe);
     let mut writer = DataWriter::create(&options.out, &header, plan.masks_labels())?;
+    if header.task == Task::PerWindow {
+        writer.set_bin(options.bin())?;
+    }
     write_windows(options, &plan, &mut tracks, &mut writer)?;
     let splits = splits.into_iter().map(|split| {
         let counts = writer.counts(&split);
@@ -81,13 +82,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     });
     let splits = splits.collect();
     writer.finish()?;
-    let metadata = std::fs::metadata(&options.out).map_err(Error::io(&options.out))?;
-    Ok(Made {
-        splits,
-        notes,
-        path: options.out.clone(),
-        bytes: metadata.len(),
-    })
+    Made::at(&options.out, header.task, splits, notes)
 }
 
 /// Labels, and how many intervals lay on unknown contigs.
@@ -182,48 +177,4 @@ fn write_windows(
         }
     }
     Ok(())
-}
-
-impl fmt::Display for Made {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for note in &self.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        writeln!(
-            f,
-            "{:<8} {:>10} {:>13} {:>9} {:>13} {:>13}",
-            "split", "windows", "positives", "share", "masked", "missing"
-        )?;
-        for (split, counts) in &self.splits {
-            let labels = counts.positives + counts.negatives + counts.masked;
-            let share = format!(
-                "{:.3}%",
-                100.0 * counts.positives as f64 / labels.max(1) as f64
-            );
-            let Counts {
-                windows,
-                positives,
-                masked,
-                missing_bases,
-                ..
-            } = counts;
-            writeln!(
-                f,
-                "{split:<8} {windows:>10} {positives:>13} {share:>9} {masked:>13} {missing_bases:>13}"
-            )?;
-        }
-        for (split, _) in self
-            .splits
-            .iter()
-            .filter(|(_, counts)| counts.positives == 0)
-        {
-            writeln!(f, "warning: the {split} split has no positives")?;
-        }
-        write!(
-            f,
-            "{} ({:.1} MB)",
-            self.path.display(),
-            self.bytes as f64 / 1e6
-        )
-    }
 }

@@ -106,7 +106,11 @@ impl Peaks {
 
 impl Record {
     fn parse(text: &str) -> Result<Self, String> {
-        let fields: Vec<_> = text.split_whitespace().collect();
+        // A name may hold spaces, and be empty: where the line has tabs, they alone divide it.
+        let fields: Vec<_> = match text.contains('\t') {
+            true => text.split('\t').map(str::trim).collect(),
+            false => text.split_whitespace().collect(),
+        };
         let [contig, start, end, ..] = fields[..] else {
             return Err(format!(
                 "{} columns, expected contig, start and end",

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::fasta::Genome;
 use crate::intervals::{Intervals, TargetIntervals};
 use crate::regions::Region;
-use crate::schema::{MASKED, Task};
+use crate::schema::{self, MASKED, Task};
 
 /// The labels of windows.
 pub struct Labels {
@@ -68,8 +68,8 @@ impl Labels {
     }
 
     fn bin_at(&self, start: u64) -> Range<u64> {
-        let first = start + (self.length - self.bin) / 2;
-        first..first + self.bin
+        let labelled = schema::labelled(self.length as usize, Some(self.bin as usize));
+        start + labelled.start as u64..start + labelled.end as u64
     }
 
     /// Whether one of these targets has a positive in the window.
@@ -80,7 +80,12 @@ impl Labels {
         targets.iter().any(|&target| of(target).contains(&1))
     }
 
-    /// Whether no label of the window counts; a bin that reaches past its region has none.
+    /// Whether the bin of the window reaches past its region, into what may be another split.
+    fn leaves_region(&self, start: u64, end: u64) -> bool {
+        self.task != Task::PerBase && self.bin_at(start).end > end
+    }
+
+    /// Whether no label of the window counts, for the mask.
     fn wholly_masked(&self, contig: usize, start: u64, end: u64) -> bool {
         let mask = &self.mask[contig];
         match self.task {
@@ -88,10 +93,7 @@ impl Labels {
                 let inside = start..end.min(start + self.length);
                 mask.bases_within(inside.clone()) == inside.end - inside.start
             }
-            _ => {
-                let bin = self.bin_at(start);
-                bin.end > end || mask.bases_within(bin) > 0
-            }
+            _ => mask.bases_within(self.bin_at(start)) > 0,
         }
     }
 }
@@ -174,17 +176,22 @@ impl<'a> Plan<'a> {
     fn keeps(&self, region: &Region, start: u64) -> bool {
         let (contig, length) = (region.contig, self.labels.length);
         let unknown = self.genome.unknown[contig].bases_within(start..start + length);
-        unknown as f64 <= self.max_unknown * length as f64
-            && !self.labels.wholly_masked(contig, start, region.end)
-            && self
-                .wanted
-                .as_ref()
-                .is_none_or(|targets| self.labels.any_positive(targets, contig, start, region.end))
-            && self.keep_below.is_none_or(|limit| {
-                region.split != "train"
-                    || hash(&region.name, start) < limit
-                    || self.labels.of(contig, start, region.end).contains(&1)
-            })
+        if unknown as f64 > self.max_unknown * length as f64
+            || self.labels.leaves_region(start, region.end)
+        {
+            return false;
+        }
+        // What is predicted depends on no label, and no peak need be known there.
+        region.split == "predict"
+            || !self.labels.wholly_masked(contig, start, region.end)
+                && self.wanted.as_ref().is_none_or(|targets| {
+                    self.labels.any_positive(targets, contig, start, region.end)
+                })
+                && self.keep_below.is_none_or(|limit| {
+                    region.split != "train"
+                        || hash(&region.name, start) < limit
+                        || self.labels.of(contig, start, region.end).contains(&1)
+                })
     }
 
     /// Keeps in train at most `per_positive` windows without a positive for each with one.

@@ -12,14 +12,17 @@ use crate::fasta::Genome;
 /// The contigs or regions of each split, as they are typed.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 pub struct SplitOptions {
-    /// Contigs or regions contig:start-end to train on; every contig no other split names if not given
+    /// Contigs or regions contig:start-end to train on, 0-based without the end, as in BED; if not given, every contig
+    /// that no other split names, but alternates of those (chr21_..._alt where chr21 is held out)
     #[arg(long, value_delimiter = ',')]
     train: Vec<String>,
+    /// Contigs or regions that choose the best checkpoint, written like --train
     #[arg(long, value_delimiter = ',')]
     valid: Vec<String>,
+    /// Contigs or regions to evaluate on, written like --train
     #[arg(long, value_delimiter = ',')]
     test: Vec<String>,
-    /// Regions to predict on, neither trained on nor evaluated
+    /// Contigs or regions to predict on, neither trained on nor evaluated, written like --train
     #[arg(long, value_delimiter = ',')]
     predict: Vec<String>,
 }
@@ -94,47 +97,68 @@ impl Region {
     }
 }
 
-/// The regions of all splits in genome order, from what was asked per split.
-///
-/// Without a train split, every contig that no other split names is trained on.
-pub fn resolve(asked: &[(&str, &[String])], genome: &Genome) -> Result<Vec<Region>, Error> {
-    let given = |name: &str| {
-        asked
-            .iter()
-            .any(|(split, texts)| *split == name && !texts.is_empty())
-    };
-    if !given("valid") && !given("test") && !given("predict") {
-        return Err(Error::Request(
-            "no split is held out: give --valid and --test contigs or regions, for instance \
-             `--valid chr8 --test chr9,chr1:0-5000000` (train is then every other contig)"
-                .to_owned(),
-        ));
-    }
-    let mut regions = Vec::new();
-    for (split, texts) in asked {
-        for text in *texts {
-            regions.push(Region::parse(text, split, genome)?);
+pub struct Regions {
+    /// In genome order.
+    pub all: Vec<Region>,
+    /// Which contigs train could have had but for what they hold, for the user.
+    pub left_out: Option<String>,
+}
+
+impl Regions {
+    /// From what was asked per split.
+    ///
+    /// Without a train split, every contig that no other split names is trained on; not so the alternates of those,
+    /// which hold nearly the same sequence: UCSC names them after their contig, as chr21_GL383578v2_alt.
+    pub fn resolve(asked: &[(&str, &[String])], genome: &Genome) -> Result<Self, Error> {
+        let given = |name: &str| {
+            asked
+                .iter()
+                .any(|(split, texts)| *split == name && !texts.is_empty())
+        };
+        if !given("valid") && !given("test") && !given("predict") {
+            return Err(Error::Request(
+                "no split is held out: give --valid and --test contigs or regions, for instance \
+                 `--valid chr8 --test chr9,chr1:0-5000000` (train is then every other contig)"
+                    .to_owned(),
+            ));
         }
-    }
-    let only_predict = !given("valid") && !given("test");
-    if !given("train") && !only_predict {
-        let named: HashSet<_> = regions.iter().map(|region| region.contig).collect();
-        let others = (0..genome.contigs.len()).filter(|contig| !named.contains(contig));
-        let names = others.map(|contig| &genome.contigs[contig].name);
-        let train: Result<Vec<_>, _> = names
-            .map(|name| Region::parse(name, "train", genome))
-            .collect();
-        regions.extend(train?);
-    }
-    regions.sort_by_key(|region| (region.contig, region.start));
-    for pair in regions.windows(2) {
-        if pair[0].contig == pair[1].contig && pair[1].start < pair[0].end {
-            let of = |region: &Region| format!("{region} in {}", region.split);
-            return Err(Error::Overlap {
-                first: of(&pair[0]),
-                second: of(&pair[1]),
+        let mut all = Vec::new();
+        for (split, texts) in asked {
+            for text in *texts {
+                all.push(Region::parse(text, split, genome)?);
+            }
+        }
+        let only_predict = !given("valid") && !given("test");
+        let mut left_out = None;
+        if !given("train") && !only_predict {
+            let named: HashSet<_> = all.iter().map(|region| region.name.clone()).collect();
+            let others = genome.names().filter(|&name| !named.contains(name));
+            let alternate = |name: &&str| {
+                let mut ends = name.match_indices('_');
+                ends.any(|(end, _)| named.contains(&name[..end]))
+            };
+            let (alternates, others): (Vec<_>, Vec<_>) = others.partition(alternate);
+            for name in others {
+                all.push(Region::parse(name, "train", genome)?);
+            }
+            left_out = alternates.first().map(|first| {
+                format!(
+                    "{} contigs are not trained on, as they are alternates of contigs that another split names, such as \
+                     {first}; --train takes them if it names them",
+                    alternates.len()
+                )
             });
         }
+        all.sort_by_key(|region| (region.contig, region.start));
+        for pair in all.windows(2) {
+            if pair[0].contig == pair[1].contig && pair[1].start < pair[0].end {
+                let of = |region: &Region| format!("{region} in {}", region.split);
+                return Err(Error::Overlap {
+                    first: of(&pair[0]),
+                    second: of(&pair[1]),
+                });
+            }
+        }
+        Ok(Self { all, left_out })
     }
-    Ok(regions)
 }

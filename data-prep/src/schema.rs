@@ -11,6 +11,8 @@ mod store;
 mod task;
 mod writer;
 
+use std::ops::Range;
+
 use half::f16;
 use hdf5::H5Type;
 
@@ -75,6 +77,13 @@ impl Header {
     pub fn classes(&self) -> usize {
         self.task.classes()
     }
+}
+
+/// The bases of a window of one label that the label is of: the central `bin`, or all of them.
+pub fn labelled(length: usize, bin: Option<usize>) -> Range<usize> {
+    let bin = bin.unwrap_or(length);
+    let first = (length - bin) / 2;
+    first..first + bin
 }
 
 /// Where a window lies: `start` is 0-based and excludes the margin.

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use half::f16;
 use serde::Serialize;
 
-use crate::error::{Error, contig_hint};
+use crate::error::{Error, contig_hint, other_spelling};
 use crate::fasta::Genome;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -42,6 +42,8 @@ pub struct Track {
     scale: f32,
     missing: Missing,
     contig: String,
+    /// Whether the bigWig has the contig.
+    covered: bool,
     size: u64,
     start: u64,
     /// Normalised values from `start` on; NaN where the bigWig has none.
@@ -90,20 +92,24 @@ impl Track {
             scale,
             missing,
             contig: String::new(),
+            covered: false,
             size: 0,
             start: 0,
             values: Vec::new(),
         })
     }
 
-    /// Compares the contigs with the FASTA's; those `used` must be there.
+    /// Compares the contigs with the FASTA's. Those `used` must be there, or count as missing; what the user should know
+    /// of these.
     pub fn check_contigs(
         &self,
         genome: &Genome,
         used: impl Fn(usize) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
+        let mut absent = Vec::new();
         for (index, contig) in genome.contigs.iter().enumerate() {
             let chroms = self.bigwig.chroms();
+            let known = |name: &str| chroms.iter().any(|chrom| chrom.name == name);
             match chroms.iter().find(|chrom| chrom.name == contig.name) {
                 Some(chrom) if u64::from(chrom.length) != contig.size => {
                     return Err(Error::Assembly {
@@ -112,6 +118,14 @@ impl Track {
                         found: chrom.length.into(),
                         expected: contig.size,
                     });
+                }
+                // A file of other names would be 0 throughout.
+                None if used(index)
+                    && self.missing == Missing::Zero
+                    && !known(&other_spelling(&contig.name))
+                    && genome.names().any(known) =>
+                {
+                    absent.push(contig.name.as_str());
                 }
                 None if used(index) => {
                     return Err(Error::TrackContig {
@@ -126,10 +140,19 @@ impl Track {
                 _ => {}
             }
         }
-        Ok(())
+        let path = self.path.display();
+        Ok(absent.first().map(|first| {
+            format!(
+                "{path}: the bigWig lacks {} of the contigs that the splits use, such as {first}; their bases are 0 and \
+                 counted as missing",
+                absent.len()
+            )
+        }))
     }
 
     pub fn enter(&mut self, contig: &str, size: u64) {
+        let mut chroms = self.bigwig.chroms().iter();
+        self.covered = chroms.any(|chrom| chrom.name == contig);
         contig.clone_into(&mut self.contig);
         self.size = size;
         self.start = 0;
@@ -176,6 +199,9 @@ impl Track {
         let offset = (from - self.start) as usize;
         self.values
             .resize(offset + (until - from) as usize, f16::NAN);
+        if !self.covered {
+            return Ok(());
+        }
 
         let damaged = |error: bigtools::BBIReadError| Error::BigWig {
             path: self.path.clone(),

@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::make::Made;
+use crate::made::Made;
 pub use genome::{GenomeOptions, PlantedGenome};
 pub use sequences::SequenceKind;
 

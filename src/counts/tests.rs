@@ -90,7 +90,7 @@ fn counter(
         counter.count(window, *label);
     }
     let own = counter.take_own();
-    counter.add(&own);
+    counter.add(own);
     counter
 }
 
@@ -132,8 +132,26 @@ fn a_window_that_was_not_counted_cannot_be_left_out() {
     };
     let counter = Counter::new(reading, 4, Some(3));
     let error = counter.probabilities(&[0, 4, 0], Some(0)).unwrap_err();
-    assert!(error.to_string().contains("not counted"), "{error}");
+    let said = error.to_string();
+    assert!(
+        said.contains("not counted") && said.contains("--data"),
+        "{said}"
+    );
     assert_eq!(counter.probabilities(&[0, 4, 0], None).unwrap(), [0.25; 4]);
+}
+
+#[test]
+fn an_empty_table_takes_what_was_counted_without_a_copy() {
+    let reading = Reading {
+        neighbours: Neighbours::Around(1),
+        gamma: 1.0,
+    };
+    let mut counter = Counter::new(reading, 4, Some(3));
+    counter.count(&[0, 4, 0], 1);
+    let own = counter.take_own();
+    let place = own.keys().as_ptr();
+    counter.add(own);
+    assert_eq!(counter.total().keys().as_ptr(), place);
 }
 
 #[test]
@@ -152,7 +170,7 @@ fn what_is_counted_in_parts_adds_up() {
     let mut parts = Counter::new(reading, 4, Some(3));
     for part in all.chunks(77) {
         let own = counter(reading, (Some(3), 4), part).take_total();
-        parts.add(&own);
+        parts.add(own);
     }
     assert_eq!(whole.total(), parts.total());
     assert_eq!(whole.total().total(), 2 * all.len() as u64);

@@ -64,7 +64,7 @@ pub fn show(stage: &Stage) -> Result<Table> {
             &format!("{:.0} %", 100.0 * of.positive_weights),
             "111",
             &of.pwm.consensus(CALLED),
-            if of.answers { NONE } else { "ReLU died" },
+            &of.why_not(),
         ]);
     }
     stage.write("logo.svg", &picture(&found))?;
@@ -100,27 +100,54 @@ fn discover(trained: &Trained) -> Result<Discovery> {
 
     let width = weight.len() / bias.len();
     let kernel = &weight[filter * width..][..width];
-    let mut found = Discovery {
-        pwm: Pwm::new("01", WIDTH),
-        positives: 0,
-        positive_weights: positive.count() as f64 / by_filter[filter].len() as f64,
-        answers: false,
-    };
-    for (bits, _) in rows
-        .signal
-        .chunks(LENGTH)
-        .zip(&logits)
-        .filter(|(_, z)| **z > 0.0)
-    {
-        found.positives += 1;
-        let bits: Vec<u8> = bits.iter().map(|bit| bit.to_f32() as u8).collect();
-        let (first, output) = peak(kernel, bias[filter], &bits);
-        found.answers |= output > 0.0;
-        if let Some(site) = bits.get(first..first + WIDTH) {
-            found.pwm.add(site);
+    let share = positive.count() as f64 / by_filter[filter].len() as f64;
+    let bits = rows.signal.iter().map(|bit| bit.to_f32() as u8);
+    let bits: Vec<u8> = bits.collect();
+    Ok(Discovery::of(&bits, &logits, (kernel, bias[filter]), share))
+}
+
+impl Discovery {
+    /// Of sequences [B, L] and their logits [B], by the filter with this kernel and bias.
+    fn of(
+        bits: &[u8],
+        logits: &[f32],
+        (kernel, bias): (&[f32], f32),
+        positive_weights: f64,
+    ) -> Self {
+        let mut found = Self {
+            pwm: Pwm::new("01", WIDTH),
+            positives: 0,
+            positive_weights,
+            answers: false,
+        };
+        for (bits, &logit) in bits.chunks(LENGTH).zip(logits) {
+            let (first, output) = peak(kernel, bias, bits);
+            // A filter may answer only where the model says no.
+            found.answers |= output > 0.0;
+            if logit > 0.0 {
+                found.positives += 1;
+                if let Some(site) = bits.get(first..first + WIDTH) {
+                    found.pwm.add(site);
+                }
+            }
+        }
+        found
+    }
+
+    fn why_not(&self) -> String {
+        let reasons = [
+            (!self.answers, "ReLU died"),
+            (self.positives == 0, "none called positive"),
+        ];
+        let reasons: Vec<&str> = reasons
+            .into_iter()
+            .filter_map(|(is, reason)| is.then_some(reason))
+            .collect();
+        match reasons.is_empty() {
+            true => NONE.into(),
+            false => reasons.join(", "),
         }
     }
-    Ok(found)
 }
 
 /// The first place where the filter's output, after ReLU, is largest, and that output.
@@ -176,6 +203,22 @@ fn picture(found: &[(u64, Discovery)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_that_answers_where_the_model_says_no_has_not_died() {
+        let bits = [[0, 1, 1, 1, 0, 0, 0, 0, 0, 0], [0; 10]].concat();
+        let why = |kernel: [f32; 3], logits: [f32; 2]| {
+            Discovery::of(&bits, &logits, (&kernel, -1.0), 1.0).why_not()
+        };
+        assert_eq!(why([1.0; 3], [0.5, -0.5]), NONE);
+        assert_eq!(why([1.0; 3], [-0.5, 0.5]), NONE);
+        assert_eq!(why([1.0; 3], [-0.5, -0.5]), "none called positive");
+        assert_eq!(why([-1.0; 3], [0.5, -0.5]), "ReLU died");
+        assert_eq!(
+            why([-1.0; 3], [-0.5, -0.5]),
+            "ReLU died, none called positive"
+        );
+    }
 
     #[test]
     fn a_filter_peaks_where_its_motif_begins() {

@@ -26,6 +26,8 @@ use crate::{
 
 pub const TABLE: &str = "table.txt";
 const DATA: &str = "data.h5";
+/// In folders that a demo made: a name that nobody else gives a file.
+const MARK: &str = ".tfbind-mpi-demo";
 
 pub struct Stage<'a> {
     pub comm: &'a dyn Comm,
@@ -161,7 +163,7 @@ pub fn parameters(net: &Net, layer: &str) -> i64 {
     of.map(|slot| slot.numel()).sum()
 }
 
-/// An empty folder with an empty table, by which the next demo knows that it may empty it.
+/// An empty folder with our mark, by which the next demo knows that it may empty it.
 fn clear(folder: &Path) -> Result<()> {
     let shown = folder.display();
     if folder.exists() {
@@ -170,11 +172,11 @@ fn clear(folder: &Path) -> Result<()> {
             .next()
             .is_none();
         ensure!(
-            empty || folder.join(TABLE).is_file(),
-            "{shown} holds something else than a demo: name another --out"
+            empty || folder.join(MARK).is_file(),
+            "{shown} holds something else than a demo: name another --out, or empty it yourself"
         );
         fs::remove_dir_all(folder).with_context(|| format!("emptying {shown}"))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("creating {shown}"))?;
-    fs::write(folder.join(TABLE), "").with_context(|| format!("writing into {shown}"))
+    fs::write(folder.join(MARK), "").with_context(|| format!("writing into {shown}"))
 }

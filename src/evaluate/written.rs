@@ -8,12 +8,13 @@ use std::{
 use anyhow::Result;
 use serde_json::json;
 
-use super::Tallies;
+use super::{BinLabel, BinScore, Tallies};
 use crate::{
     apply::Applied,
     checkpoint::{Checkpoint, write_atomically},
     cli::EvaluateArgs,
     metrics::{Metrics, Targets, class_name, shown},
+    plan::word,
     resume::LAST,
 };
 
@@ -49,6 +50,7 @@ pub fn write(
     let confusion = tallies.all.confusion();
     let mut all = json!({
         "checkpoint": checkpoint, "data": data, "split": args.apply.split, "both_strands": args.apply.both_strands, "windows": windows.num_rows(), "bin": args.bin,
+        "bin_score": args.bin.map(|_| word(args.bin_score)), "bin_label": args.bin.map(|_| word(args.bin_label)),
         "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device,
         "step": header.progress.step, "ranks": header.ranks, "targets": targets.json(),
         "baselines": baselines.iter().map(|(name, m)| json!({"name": name, "metrics": m})).collect::<Vec<_>>(),
@@ -108,19 +110,43 @@ pub fn write(
 fn paths(args: &EvaluateArgs, checkpoint: &Path) -> [PathBuf; 3] {
     let folder = args.out.as_deref().or(checkpoint.parent());
     let folder = folder.unwrap_or(Path::new("."));
-    let mut of = String::new();
-    if args.apply.split != "test" {
-        of += &format!("_{}", args.apply.split);
-    }
-    if let Some(size) = args.bin {
-        of += &format!("_bin{size}");
-    }
+    let of = name_of(args);
     let path = |name: &str, ending: &str| folder.join(format!("{name}{of}.{ending}"));
     [
         path("evaluation_metrics", "csv"),
         path("evaluation_targets", "csv"),
         path("evaluation_metrics", "json"),
     ]
+}
+
+/// In the names of files.
+pub const BOTH_STRANDS: &str = "_both_strands";
+
+/// What the names of an evaluation's files have beyond those of a plain one on the test windows, so that none
+/// overwrites another.
+fn name_of(args: &EvaluateArgs) -> String {
+    let mut of = name_of_split(&args.apply.split);
+    if let Some(size) = args.bin {
+        of += &format!("_bin{size}");
+        if args.bin_score != BinScore::Max {
+            of += &format!("_{}", word(args.bin_score));
+        }
+        if args.bin_label != BinLabel::Any {
+            of += &format!("_{}", word(args.bin_label));
+        }
+    }
+    if args.apply.both_strands {
+        of += BOTH_STRANDS;
+    }
+    of
+}
+
+/// Of these names the part for the split.
+pub fn name_of_split(split: &str) -> String {
+    match split {
+        "test" => String::new(),
+        split => format!("_{split}"),
+    }
 }
 
 fn csv_text(metrics: &Metrics, seconds: f64) -> String {

@@ -17,6 +17,9 @@ use crate::{
     sampler::SplitMix,
 };
 
+/// Bases kept unless others are typed.
+const KEEP: [usize; 9] = [0, 1, 2, 3, 5, 10, 20, 50, 100];
+
 /// Destroys the bases of each row that are farther than `keep` from the middle; a function of seed and row, so that the
 /// ranks that share the rows do not matter. N stays N.
 fn destroy(rows: &mut Rows, length: usize, keep: usize, method: Method, seed: u64) {
@@ -44,7 +47,7 @@ pub fn write(
     comm: &dyn Comm,
     mut task: Task,
     method: Method,
-    keep: &[usize],
+    typed: Option<&[usize]>,
     seed: u64,
 ) -> Result<()> {
     let io = task.applied.windows.io();
@@ -54,12 +57,16 @@ pub fn write(
         method.name()
     );
     let length = io.length as usize;
-    let mut keep: Vec<usize> = keep
-        .iter()
-        .copied()
-        .filter(|&keep| keep < length / 2)
-        .collect();
-    keep.push(length / 2);
+    let side = length / 2;
+    let beyond = typed.and_then(|typed| typed.iter().find(|&&keep| keep > side));
+    ensure!(
+        beyond.is_none(),
+        "--keep {}: a window of {length} bases has {side} on each side of the middle",
+        beyond.unwrap_or(&0)
+    );
+    let mut keep = typed.unwrap_or(&KEEP).to_vec();
+    keep.retain(|&keep| keep < side);
+    keep.push(side);
     keep.sort_unstable();
     keep.dedup();
     let mut found = Vec::new();

@@ -140,12 +140,8 @@ pub fn write(comm: &dyn Comm, task: Task, how: How) -> Result<()> {
     let (windows, header) = (&task.applied.windows, &task.applied.header);
     let of = &windows.header;
     let io = windows.io();
-    let all = windows.loci()?;
-    let loci: Vec<Locus> = task
-        .draws
-        .iter()
-        .map(|draw| all[draw.row as usize])
-        .collect();
+    let loci = task.draws.iter().map(|draw| windows.locus(draw.row));
+    let loci: Vec<Locus> = loci.collect::<Result<_>>()?;
     let mut parts = vec!["sequence".to_string()];
     parts.extend(of.tracks.iter().cloned());
     let mut profile = Profile::new(&parts, of.length);
@@ -155,6 +151,7 @@ pub fn write(comm: &dyn Comm, task: Task, how: How) -> Result<()> {
         let shape = PredictionHeader {
             task: Labels::PerBase,
             length: of.length,
+            bin: None,
             margin: 0,
             genome: of.genome.clone(),
             contigs: of.contigs.clone(),

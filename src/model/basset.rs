@@ -31,6 +31,7 @@ pub const BASSET: Paper = Paper {
         rho: 0.98,
         batch: 128,
         schedule: Decay::None,
+        warmup: Some(0),
         penalties: Penalties {
             max_norm: 7.0,
             ..Penalties::NONE

@@ -22,6 +22,7 @@ const RECIPE: Recipe = Recipe {
     optimizer: Rule::RmsProp,
     batch: 100,
     schedule: Decay::None,
+    warmup: Some(0),
     ..USUAL
 };
 

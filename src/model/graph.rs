@@ -132,19 +132,20 @@ pub struct Graph {
 pub struct Output {
     /// [B, T, L]
     pub logits: Tensor,
-    /// What is to be added to the mean loss of these rows, times their number [].
+    /// Of each window, what is to be added to its mean loss [B].
     penalty: Option<Tensor>,
 }
 
 impl Output {
-    /// What is differentiated where `loss` is the sum over `labels` [B, T, M]: each window has its penalty once, as if
-    /// all of its labels were known.
+    /// What is differentiated where `loss` is the sum over the known `labels` [B, T, M]: a window's penalty counts once
+    /// for each of its known labels, as what is divided by their number is the sum of both.
     pub fn objective(&self, loss: &Tensor, labels: &Tensor) -> Tensor {
-        let places = labels.size()[1] * labels.size()[2];
-        match &self.penalty {
-            Some(penalty) => loss + penalty * places as f64,
-            None => loss.shallow_clone(),
-        }
+        let Some(penalty) = &self.penalty else {
+            return loss.shallow_clone();
+        };
+        let known = labels.ge(0).to_kind(penalty.kind());
+        let known = known.sum_dim_intlist([1i64, 2].as_slice(), false, penalty.kind());
+        loss + penalty.dot(&known)
     }
 }
 
@@ -289,7 +290,8 @@ impl Graph {
                 }
             };
             if self.hidden == Some(place) && self.l1 > 0.0 && train {
-                penalty = Some(out.abs().sum(out.kind()) * self.l1);
+                let units = [1i64, 2].as_slice();
+                penalty = Some(out.abs().sum_dim_intlist(units, false, out.kind()) * self.l1);
             }
             values[place] = Some(out);
             for &used in &layer.inputs {
@@ -310,7 +312,7 @@ impl Graph {
     pub fn start_at_prior(&self, positive_share: f64) -> Result<()> {
         ensure!(
             positive_share > 0.0 && positive_share < 1.0,
-            "no prior for a share of {positive_share}"
+            "of the known training labels a share of {positive_share} is positive: there have to be both kinds"
         );
         let bias = match self.layers.last().map(|layer| &layer.op) {
             Some(Op::Conv { bias, .. }) => Some(bias),

@@ -29,6 +29,7 @@ pub const TAL1: Paper = Paper {
     recipe: Recipe {
         batch: 64,
         schedule: Decay::None,
+        warmup: Some(0),
         ..USUAL
     },
 };

@@ -35,12 +35,14 @@ const DETECTION: Recipe = Recipe {
     momentum: 0.0,
     batch: 32,
     schedule: Decay::None,
+    warmup: Some(0),
     ..USUAL
 };
 
 const MEMORY: Recipe = Recipe {
     batch: 32,
     schedule: Decay::None,
+    warmup: Some(0),
     loss: Loss::Mse,
     ..USUAL
 };

@@ -36,7 +36,7 @@ macro_rules! settings {
             /// These settings, and where they say nothing those of `base`.
             pub fn over(self, mut base: Settings) -> Settings {
                 // Two ways to say one thing: the one typed now replaces the other.
-                if self.batch.is_some() || self.lr_scaling.is_some() {
+                if self.batch.is_some() {
                     base.global_batch = None;
                 }
                 if self.global_batch.is_some() {
@@ -53,7 +53,7 @@ settings! {
     data: PathBuf,
     /// Model [default: unet]
     arch: Arch,
-    /// After the U-Net's transposed convolutions [default: relu]
+    /// After the transposed convolutions of U-Nets and transformer [default: relu; none in unet-wide]
     up_activation: Activation,
     /// Share of the published filters and hidden units of a model that has many [default: 1]
     width: f64,
@@ -96,7 +96,8 @@ settings! {
     /// How the rate follows ranks x micro-batches where --batch is given [default: linear]
     #[arg(value_name = "RULE")]
     lr_scaling: Scaling,
-    /// Steps over which the rate rises [default: a twentieth of the run, at most 500]
+    /// Steps over which the rate rises [default: none where the rate is that of the model's paper, else a twentieth of
+    /// the run, at most 500]
     warmup: u64,
     /// How the rate falls [default: the model's, cosine for most]
     schedule: Decay,
@@ -156,7 +157,7 @@ settings! {
     markov_order: usize,
     /// Counts that the next shorter context stands for in one of more than 8 bases, in kmer and markov [default: 10]
     kmer_gamma: f64,
-    /// Run of kmer or markov whose probabilities the last layer reads too (context-mlp, -cnn, -lstm)
+    /// Run of kmer or markov whose probabilities the last layer reads too (context-mlp, -cnn, -lstm, -transformer)
     #[arg(value_name = "RUN")]
     kmer_input: PathBuf,
 }
@@ -165,4 +166,27 @@ pub fn read_settings(path: &Path) -> Result<Settings> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{}: not a plan", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_batch_gives_way_to_a_batch_and_to_nothing_else() {
+        let base = || Settings {
+            global_batch: Some(64),
+            ..Settings::default()
+        };
+        let scaled = Settings {
+            lr_scaling: Some(Scaling::None),
+            ..Settings::default()
+        };
+        assert_eq!(scaled.over(base()).global_batch, Some(64));
+        let batch = Settings {
+            batch: Some(8),
+            ..Settings::default()
+        };
+        assert_eq!(batch.over(base()).global_batch, None);
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
     data::{Draw, Windows},
+    evaluate::{BOTH_STRANDS, name_of_split},
     loss::Loss,
     plan::{read_settings, word},
 };
@@ -47,9 +48,22 @@ pub fn write(args: ReportArgs) -> Result<()> {
         false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
     };
     let genome = genome(&args, &data)?;
-    let metrics = fs::read_to_string(args.run.join("evaluation_metrics.csv")).ok();
-    let table = metrics.map(|csv| html_table(&csv)).unwrap_or_default();
-    let targets = targets::section(&args.run)?;
+    // A plain one, or where there is none that of both strands.
+    let of_split = name_of_split(&args.split);
+    let evaluations = [("", ""), (BOTH_STRANDS, ", both strands")];
+    let evaluation = |of: &str, ending: &str| {
+        let name = format!("evaluation_metrics{of_split}{of}.{ending}");
+        args.run.join(name)
+    };
+    let (of, words) = evaluations
+        .into_iter()
+        .find(|(of, _)| evaluation(of, "csv").exists())
+        .unwrap_or_default();
+    let metrics = fs::read_to_string(evaluation(of, "csv")).ok();
+    let caption = format!("Metrics on {}{words}", args.split);
+    let table = metrics.map(|csv| html_table(&caption, &csv));
+    let table = table.unwrap_or_default();
+    let targets = targets::section(&evaluation(of, "json"))?;
     let section = |title: &str, svg: &Option<String>| match svg {
         Some(svg) => format!("<h2>{title}</h2>{svg}"),
         None => String::new(),
@@ -58,7 +72,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
         "<!doctype html><meta charset=\"utf-8\"><title>{0}</title><body style=\"font-family:sans-serif;max-width:920px;\
          margin:2em auto\"><h1>{0}</h1>{table}{1}{2}{3}</body>\n",
         args.run.display(),
-        section("Targets", &targets),
+        section(&format!("Targets on {}{words}", args.split), &targets),
         section("Training", &curves),
         section(&format!("Predictions on {}", args.split), &genome),
     );
@@ -196,6 +210,8 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
 
     let tracks = header.tracks.len();
     let targets = header.targets.len().min(4);
+    // Bases that a label speaks for.
+    let scale = length as f64 / header.label_len() as f64;
     let mut svg = Svg::new(25.0 + (85 * tracks + 150 * targets) as f64);
     let x = (start, start + (span * length) as f64);
     let mut top = 25.0;
@@ -235,7 +251,6 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
             let label = &shown.label[(w * header.targets.len() + target) * header.label_len()..]
                 [..header.label_len()];
             for run in runs(label) {
-                let scale = (length / header.label_len()) as f64;
                 let at = |i: usize| locus.start as f64 + i as f64 * scale;
                 svg.span(&panel, at(run.0), at(run.1), ORANGE);
             }
@@ -250,7 +265,10 @@ fn genome(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
             let points: Vec<_> = values
                 .iter()
                 .enumerate()
-                .map(|(i, &p)| (locus.start as f64 + i as f64, f64::from(p)))
+                .flat_map(|(i, &p)| {
+                    let edges = [i, i + 1].map(|edge| locus.start as f64 + edge as f64 * scale);
+                    edges.map(|edge| (edge, f64::from(p)))
+                })
                 .collect();
             svg.area(&panel, &points, BLUE);
         }
@@ -272,7 +290,7 @@ fn runs(label: &[i8]) -> Vec<(usize, usize)> {
     runs
 }
 
-fn html_table(csv: &str) -> String {
+fn html_table(caption: &str, csv: &str) -> String {
     let row = |line: &str, cell: &str| -> String {
         line.split(',')
             .map(|value| {
@@ -285,5 +303,7 @@ fn html_table(csv: &str) -> String {
         .enumerate()
         .map(|(i, line)| format!("<tr>{}</tr>", row(line, if i == 0 { "th" } else { "td" })))
         .collect();
-    format!("<table border=\"1\" style=\"border-collapse:collapse\">{rows}</table>")
+    format!(
+        "<table border=\"1\" style=\"border-collapse:collapse\"><caption>{caption}</caption>{rows}</table>"
+    )
 }

@@ -21,10 +21,9 @@ const COLOURS: [&str; 3] = [BLUE, ORANGE, GREEN];
 /// Of the groups beyond the third, which share the colours.
 const DASHES: [&str; 3] = ["", "8 4", "2 4"];
 
-/// None where there is one target, or no evaluation.
-pub fn section(run: &Path) -> Result<Option<String>> {
-    let path = run.join("evaluation_metrics.json");
-    let Ok(text) = fs::read_to_string(&path) else {
+/// Of the file that evaluate wrote. None where there is one target, or no evaluation.
+pub fn section(path: &Path) -> Result<Option<String>> {
+    let Ok(text) = fs::read_to_string(path) else {
         return Ok(None);
     };
     let all: Value = serde_json::from_str(&text)

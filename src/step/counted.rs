@@ -17,7 +17,7 @@ impl Trainer {
         if let Some(counter) = self.net.engine.counter_mut() {
             let own = counter.take_own();
             let all = sum_over_ranks(comm, own, counter.all_keys());
-            counter.add(&all);
+            counter.add(all);
             self.timeline.lap(Phase::Transfer);
         }
     }
@@ -28,7 +28,7 @@ pub fn share_counts_of_rank_0(comm: &dyn Comm, net: &mut Net) {
     if let Some(counter) = net.engine.counter_mut() {
         let own = counter.take_total();
         let all = sum_over_ranks(comm, own, counter.all_keys());
-        counter.add(&all);
+        counter.add(all);
     }
 }
 

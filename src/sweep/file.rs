@@ -13,6 +13,7 @@ use crate::{checkpoint::write_atomically, cli::SweepArgs, plan::Settings, resume
 
 /// In the sweep's folder.
 const REMEMBERED: &str = "sweep.toml";
+const STEPS: &str = "steps.toml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,8 +133,8 @@ impl Sweep {
         (self.method == Method::Halving).then(|| self.halving.unwrap_or_default())
     }
 
-    /// Its folder, which may hold the same sweep half done.
-    pub fn open(&self) -> Result<&Path> {
+    /// Its folder, which may hold the same sweep half done; nothing is written.
+    pub fn folder(&self) -> Result<&Path> {
         let run = self.run.as_deref().expect("checked");
         ensure!(
             !run.join(LAST).exists(),
@@ -141,22 +142,33 @@ impl Sweep {
             run.display()
         );
         let path = run.join(REMEMBERED);
-        let (text, now) = (toml::to_string(self)?, Table::try_from(self)?);
         if let Ok(then) = fs::read_to_string(&path) {
             let then = toml::from_str(&then).with_context(|| path.display().to_string())?;
             ensure!(
-                self.goes_on(&then, &now),
+                self.goes_on(&then, &Table::try_from(self)?),
                 "{} holds another sweep, that of {}: name another folder; only ranks_per_trial may change, and the trials \
                  of random may become more",
                 run.display(),
                 path.display()
             );
         }
-        fs::create_dir_all(run)
-            .with_context(|| format!("creating the folder {}", run.display()))?;
-        write_atomically(&path, text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
         Ok(run)
+    }
+
+    /// The folder is this sweep's from now on. Whoever calls holds its lock, since another job may have claimed it after
+    /// the last look.
+    pub fn remember(&self, steps: &Steps) -> Result<()> {
+        let run = self.folder()?;
+        steps.check(run)?;
+        for (name, text) in [
+            (STEPS, toml::to_string(steps)?),
+            (REMEMBERED, toml::to_string(self)?),
+        ] {
+            let path = run.join(name);
+            write_atomically(&path, text.as_bytes())
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Whether the trials then are those now, or the first of them.
@@ -175,6 +187,49 @@ impl Sweep {
             _ => trials_then == trials_now,
         };
         then == now && as_many
+    }
+}
+
+/// What the number of ranks may change in a trial, and with it rates and the ends of rungs; a number for each trial.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Steps {
+    /// Of the job.
+    pub ranks_per_trial: usize,
+    /// Windows of a step.
+    pub global_batch: Vec<usize>,
+    pub steps_an_epoch: Vec<u64>,
+}
+
+impl Steps {
+    /// Those of the sweep that began in the folder may be fewer, but not others.
+    pub fn check(&self, run: &Path) -> Result<()> {
+        let path = run.join(STEPS);
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(());
+        };
+        let then: Self =
+            toml::from_str(&text).with_context(|| format!("{}: no steps", path.display()))?;
+        let of = |steps: &Self| {
+            let both = steps.global_batch.iter().zip(&steps.steps_an_epoch);
+            both.map(|(&batch, &epoch)| (batch, epoch))
+                .collect::<Vec<_>>()
+        };
+        let both = of(&then).into_iter().zip(of(self)).enumerate();
+        for (trial, (then_of, now)) in both {
+            ensure!(
+                then_of == now,
+                "{}: trial {trial} began with {} windows a step and {} steps an epoch on {} ranks a trial, and would go on \
+                 with {} and {}: ranks_per_trial = {} and the data as they were, or another folder",
+                path.display(),
+                then_of.0,
+                then_of.1,
+                then.ranks_per_trial,
+                now.0,
+                now.1,
+                then.ranks_per_trial
+            );
+        }
+        Ok(())
     }
 }
 
@@ -238,11 +293,27 @@ mod tests {
             ))
             .unwrap()
         };
-        sweep("trials = 4\n").open().unwrap();
-        sweep("trials = 4\nranks_per_trial = 2\n").open().unwrap();
-        sweep("trials = 5\n").open().unwrap();
+        let steps = |trials: usize, batch: usize| Steps {
+            ranks_per_trial: batch / 8,
+            global_batch: vec![batch; trials],
+            steps_an_epoch: vec![4; trials],
+        };
+        sweep("trials = 3\n").folder().unwrap();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        sweep("trials = 4\n").remember(&steps(4, 8)).unwrap();
+        let wider = sweep("trials = 4\nranks_per_trial = 2\n");
+        let err = wider.remember(&steps(4, 16)).unwrap_err().to_string();
+        assert!(
+            err.contains("8 windows a step") && err.contains("ranks_per_trial = 1"),
+            "{err}"
+        );
+        wider.remember(&steps(4, 8)).unwrap();
+        sweep("trials = 5\n").remember(&steps(5, 8)).unwrap();
+        // Looking claims nothing.
+        sweep("trials = 6\n").folder().unwrap();
+        sweep("trials = 5\n").folder().unwrap();
         for other in ["trials = 4\n", "trials = 5\nseed = 2\n"] {
-            let err = sweep(other).open().unwrap_err().to_string();
+            let err = sweep(other).folder().unwrap_err().to_string();
             assert!(err.contains("holds another sweep"), "{err}");
         }
     }

@@ -68,6 +68,8 @@ pub struct Ledger {
 
 /// Empties the claims of jobs that are gone. The sweep is this job's until the file that is returned is closed.
 pub fn take_over(run: &Path) -> Result<File> {
+    let made = fs::create_dir_all(run);
+    made.with_context(|| format!("creating the folder {}", run.display()))?;
     let path = run.join(LOCK);
     let lock = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     match lock.try_lock() {
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn each_trial_is_dealt_once_and_again_to_the_next_job_if_it_did_not_end() {
         let folder = tempfile::tempdir().unwrap();
-        let run = folder.path();
+        let run = &folder.path().join("made");
         let study = study(run.into(), 3, vec![rung(3, None)]);
         let task = |trial| Task { rung: 0, trial };
         let lock = take_over(run).unwrap();

@@ -10,7 +10,7 @@ use super::{
     table::{Row, State, Table},
 };
 use crate::report::{
-    logged,
+    LOG, logged,
     svg::{BLUE, ORANGE, Panel, Svg, decades, short},
 };
 
@@ -71,17 +71,22 @@ pub fn draw(table: &Table) -> Result<String> {
 /// The best value so far against epochs, of every trial.
 fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
     let mut lines = Vec::new();
-    for row in table.rows.iter().filter(|row| row.outcome.is_some()) {
-        let log = logged(&table.study.folder(row.trial))?;
+    for (place, row) in table.rows.iter().enumerate() {
+        let folder = table.study.folder(row.trial);
+        // None where memory ran out before the first step, or where the folder was removed.
+        if row.outcome.is_none() || !folder.join(LOG).exists() {
+            continue;
+        }
+        let log = logged(&folder)?;
         let epoch = table.study.trials[row.trial].steps_an_epoch as f64;
         let points: Vec<(f64, f64)> = log
             .iter()
             .filter(|line| line["event"] == "evaluation")
             .filter_map(|line| Some((line["step"].as_f64()? / epoch, line["best"].as_f64()?)))
             .collect();
-        lines.push(points);
+        lines.push((place, points));
     }
-    let all = || lines.iter().flatten();
+    let all = || lines.iter().flat_map(|(_, points)| points);
     let last = all().map(|point| point.0).fold(0.0, f64::max);
     let Some(y) = scale(all().map(|point| point.1)) else {
         return Ok(());
@@ -102,7 +107,7 @@ fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
         svg.tick(&panel, x, &name);
     }
     // The best lies on top.
-    for (place, points) in lines.iter().enumerate().rev() {
+    for &(place, ref points) in lines.iter().rev() {
         let (colour, width) = if place == 0 {
             (ORANGE, 2.0)
         } else {

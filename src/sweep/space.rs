@@ -1,13 +1,15 @@
 //! What is tried: every combination of lists, or draws that depend on the seed, the number of the draw and the setting's
 //! name alone, so that more draws and more settings leave the others as they are.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 use toml::{Table, Value};
 
 use super::file::Sweep;
 use crate::{plan::Settings, sampler::SplitMix};
 
-/// Draws in a row that give nothing new, after which there is nothing new.
+/// Draws in a row that give nothing new: what is left of a finite number of combinations is then taken as it comes.
 const IN_VAIN: usize = 1000;
 
 #[derive(Clone, Debug)]
@@ -145,21 +147,68 @@ fn grid(space: &[(String, Values)]) -> Result<Vec<Table>> {
 }
 
 fn draws(space: &[(String, Values)], seed: u64, count: usize) -> Result<Vec<Table>> {
+    let all = combinations(space);
+    ensure!(
+        all.is_none_or(|all| count as u128 <= all),
+        "trials = {count}, but [search] gives only {} combinations: lower it, or take method grid",
+        all.unwrap_or(0)
+    );
     let (mut trials, mut number, mut vain) = (Vec::new(), 0, 0);
+    let mut drawn = BTreeSet::new();
     while trials.len() < count {
         let tried = draw(space, seed, number);
         (number, vain) = (number + 1, vain + 1);
-        if !trials.contains(&tried) {
+        if drawn.insert(tried.to_string()) {
             trials.push(tried);
             vain = 0;
         }
-        ensure!(
-            vain < IN_VAIN,
-            "trials = {count}, but the lists of [search] give only {} combinations: lower it, or take method grid",
-            trials.len()
-        );
+        if vain == IN_VAIN {
+            ensure!(
+                all.is_some(),
+                "trials = {count}, but {IN_VAIN} draws gave nothing new after {}: widen a range, or lower it",
+                trials.len()
+            );
+            let mut rest = the_rest(space, seed, &drawn)?;
+            rest.truncate(count - trials.len());
+            trials.extend(rest);
+        }
     }
     Ok(trials)
+}
+
+/// How many there are; none where a range is of fractions.
+fn combinations(space: &[(String, Values)]) -> Option<u128> {
+    let one = |values: &Values| match values {
+        Values::List(list) => Some(list.len() as u128),
+        Values::Range {
+            low, high, whole, ..
+        } => whole.then(|| (high - low) as u128 + 1),
+    };
+    let counts = space.iter().map(|(_, values)| one(values));
+    counts.reduce(|a, b| a?.checked_mul(b?)).flatten()
+}
+
+/// The combinations that no draw gave, in an order that follows the seed.
+fn the_rest(space: &[(String, Values)], seed: u64, drawn: &BTreeSet<String>) -> Result<Vec<Table>> {
+    let listed = |values: &Values| match values {
+        &Values::Range { low, high, .. } => {
+            let all = low as i64..=high as i64;
+            Values::List(all.map(Value::Integer).collect())
+        }
+        list => list.clone(),
+    };
+    let lists: Vec<_> = space
+        .iter()
+        .map(|(name, values)| (name.clone(), listed(values)))
+        .collect();
+    let mut rest = grid(&lists)?;
+    rest.retain(|tried| !drawn.contains(&tried.to_string()));
+    // Fisher & Yates.
+    let mut random = SplitMix::keyed(&[seed]);
+    for last in (1..rest.len()).rev() {
+        rest.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    Ok(rest)
 }
 
 fn draw(space: &[(String, Values)], seed: u64, number: u64) -> Table {
@@ -266,6 +315,26 @@ mod tests {
         assert_eq!(all.len(), 6);
         let err = trials(&text(7)).unwrap_err().to_string();
         assert!(err.contains("only 6 combinations"), "{err}");
+    }
+
+    #[test]
+    fn the_last_of_many_combinations_are_found_too() {
+        // The last of 3,000 is drawn once in 3,000 draws.
+        let text = |trials: usize| {
+            format!(
+                "method = \"random\"\ntrials = {trials}\n[search]\nshift = {{ linear = [0, 99] }}\n\
+                 keep = {{ linear = [1, 10] }}\nseed = [1, 2, 3]"
+            )
+        };
+        let all = trials(&text(3000)).unwrap();
+        let names: BTreeSet<String> = all.iter().map(named).collect();
+        assert_eq!(names.len(), 3000);
+        assert_eq!(trials(&text(2990)).unwrap(), all[..2990]);
+        let err = trials(&text(3001)).unwrap_err().to_string();
+        assert!(err.contains("only 3000 combinations"), "{err}");
+        let few = "method = \"random\"\ntrials = 50\n[search]\nlr = { linear = [0.1001, 0.1003] }";
+        let err = trials(few).unwrap_err().to_string();
+        assert!(err.contains("gave nothing new after 3"), "{err}");
     }
 
     #[test]

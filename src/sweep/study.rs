@@ -1,23 +1,21 @@
-//! Every trial checked before the first begins, so that a mistake costs no allocation; and how far each is trained.
+//! The trials of a sweep, all checked before the first begins, and how far each is trained.
 
 use std::{cmp::Ordering, collections::BTreeMap, path::PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tch::{Device, nn::VarStore};
 use toml::Table;
 
 use super::{
-    file::{Halving, Sweep},
+    check::Check,
+    file::{Halving, Steps, Sweep},
     ledger::{Outcome, Task},
     space,
 };
 use crate::{
     cli::SweepArgs,
-    comm::Solo,
-    data::Windows,
-    plan::{Metric, Plan, Settings},
-    train::plan_on,
+    comm::Comm,
+    plan::{Metric, Settings},
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +23,8 @@ pub struct Trial {
     /// What sets it apart.
     pub tried: Table,
     pub settings: Settings,
+    /// Windows of a step.
+    pub global_batch: usize,
     pub steps_an_epoch: u64,
 }
 
@@ -48,19 +48,19 @@ pub struct Study {
 }
 
 impl Study {
-    /// On rank 0. `ranks` are those of the job.
-    pub fn new(args: &SweepArgs, ranks: usize) -> Result<Self> {
-        let sweep = Sweep::read(args)?;
-        let group = sweep.ranks_per_trial;
+    /// On rank 0 of the job, which writes nothing yet.
+    pub fn new(comm: &dyn Comm, args: &SweepArgs, sweep: &Sweep) -> Result<Self> {
+        let (ranks, group) = (comm.size(), sweep.ranks_per_trial);
         ensure!(
             ranks.is_multiple_of(group),
             "{ranks} ranks are no whole number of groups: ranks_per_trial = {group}; start a multiple of it"
         );
-        let tried = space::expand(&sweep);
+        let run = sweep.folder()?.to_path_buf();
+        let tried = space::expand(sweep);
         let tried = tried.with_context(|| args.file.display().to_string())?;
         let mut check = Check::default();
         let trials = tried.into_iter().enumerate().map(|(number, tried)| {
-            let trial = check.trial(&sweep, tried.clone(), args.data_copy.as_ref());
+            let trial = check.trial(comm, sweep, tried.clone(), args.data_copy.as_ref());
             trial.with_context(|| {
                 let (file, tried) = (args.file.display(), space::named(&tried));
                 format!("{file}: trial {number} ({tried})")
@@ -80,7 +80,7 @@ impl Study {
             Some(halving) => rungs(trials.len(), check.epochs, halving)?,
         };
         let study = Self {
-            run: sweep.open()?.to_path_buf(),
+            run,
             data_copy: args.data_copy.clone(),
             ranks_per_trial: group,
             metric: check.metric.context("no trial")?,
@@ -88,7 +88,17 @@ impl Study {
             rungs,
         };
         study.check_evaluations()?;
+        study.steps().check(&study.run)?;
         Ok(study)
+    }
+
+    pub fn steps(&self) -> Steps {
+        let trials = self.trials.iter();
+        Steps {
+            ranks_per_trial: self.ranks_per_trial,
+            global_batch: trials.clone().map(|trial| trial.global_batch).collect(),
+            steps_an_epoch: trials.map(|trial| trial.steps_an_epoch).collect(),
+        }
     }
 
     /// Trials are compared at the end of a rung, so they have to be evaluated before.
@@ -176,59 +186,6 @@ pub fn order(metric: Metric, a: Option<f64>, b: Option<f64>) -> Ordering {
     }
 }
 
-/// What the trials checked so far have in common.
-#[derive(Default)]
-struct Check {
-    opened: BTreeMap<PathBuf, (Windows, Windows)>,
-    built: Vec<Plan>,
-    metric: Option<Metric>,
-    epochs: u64,
-}
-
-impl Check {
-    fn trial(&mut self, sweep: &Sweep, tried: Table, copy: Option<&PathBuf>) -> Result<Trial> {
-        let settings = space::settings(&tried)?.over(sweep.base.clone());
-        let data = settings.data.clone();
-        let data =
-            data.context("data is missing: the HDF5 file that tfbind-prep made, in [base]")?;
-        if !self.opened.contains_key(&data) {
-            let path = copy.unwrap_or(&data);
-            let both = (Windows::open(path, "train")?, Windows::open(path, "valid")?);
-            self.opened.insert(data.clone(), both);
-        }
-        let (windows, valid) = &self.opened[&data];
-        let plan = plan_on(
-            &Solo,
-            sweep.ranks_per_trial,
-            settings.clone(),
-            windows,
-            valid,
-        )?;
-        let metric = *self.metric.get_or_insert(plan.metric);
-        if metric != plan.metric {
-            bail!(
-                "compared by {}, the first by {}: set metric in [base]",
-                plan.metric.name(),
-                metric.name()
-            );
-        }
-        self.epochs = plan.epochs;
-        let steps_an_epoch = windows.num_rows().div_ceil(plan.global_batch) as u64;
-        let known =
-            |of: &Plan| (&of.data, of.arch, of.options) == (&plan.data, plan.arch, plan.options);
-        if !self.built.iter().any(known) {
-            let store = VarStore::new(Device::Cpu);
-            plan.arch.build(&store.root(), windows.io(), plan.options)?;
-            self.built.push(plan);
-        }
-        Ok(Trial {
-            tried,
-            settings,
-            steps_an_epoch,
-        })
-    }
-}
-
 /// Successive halving (Jamieson & Talwalkar 2016) with the epochs of Hyperband (Li et al. 2018): the last rung trains to
 /// the end of the plan, each before it for an eta-th of the epochs, with eta times the trials.
 fn rungs(trials: usize, epochs: u64, Halving { eta, min_epochs }: Halving) -> Result<Vec<Rung>> {
@@ -267,6 +224,7 @@ pub mod tests {
         let trial = |number: usize| Trial {
             tried: toml::from_str(&format!("seed = {number}")).unwrap(),
             settings: Settings::default(),
+            global_batch: 8,
             steps_an_epoch: 4,
         };
         Study {

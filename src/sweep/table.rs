@@ -34,8 +34,18 @@ pub struct Row<'a> {
     /// Of the furthest rung.
     pub rung: usize,
     pub outcome: Option<&'a Outcome>,
-    /// Over the trials that differ in the seed alone.
-    pub seeds: Option<Spread>,
+    /// Of the trials that differ in the seed alone.
+    seeds: Option<Seeds>,
+}
+
+/// Trials that differ in the seed alone.
+#[derive(Clone, Copy)]
+struct Seeds {
+    /// Of those that came to their end with a value; none where none did.
+    spread: Option<Spread>,
+    /// How many did, of how many.
+    ended: usize,
+    all: usize,
 }
 
 impl Row<'_> {
@@ -65,10 +75,13 @@ impl<'a> Table<'a> {
                 State::Open if row.outcome.is_none() => 2,
                 _ => 0,
             };
-            let mean = |row: &Row| row.seeds.map(|of| of.mean);
+            let mean = |row: &Row| Some(row.seeds?.spread?.mean);
+            // A mean of the seeds that did well is no better than one of all.
+            let lacks = |row: &Row| row.seeds.is_some_and(|of| of.ended < of.all);
             let metric = study.metric;
             rank(a)
                 .cmp(&rank(b))
+                .then(lacks(a).cmp(&lacks(b)))
                 .then(b.rung.cmp(&a.rung))
                 .then(order(metric, mean(a), mean(b)))
                 .then(order(metric, a.value(), b.value()))
@@ -102,7 +115,7 @@ impl<'a> Table<'a> {
         names.extend(halving.then_some("rung"));
         let metric = self.study.metric.name();
         names.push(&metric);
-        names.extend(if seeds { &["mean", "sd"][..] } else { &[] });
+        names.extend(if seeds { &["mean", "sd", "n"][..] } else { &[] });
         names.extend(["best_step", "step", "epochs", "seconds", "samples_per_s"]);
         names.extend(&self.fields);
         let cells = |row: &Row| {
@@ -114,11 +127,12 @@ impl<'a> Table<'a> {
             cells.extend(halving.then(|| row.rung.to_string()));
             cells.push(or_dash(progress.map(|of| shown(of.best))));
             if seeds {
-                let spread = row.seeds;
+                let spread = row.seeds.and_then(|of| of.spread);
                 cells.push(or_dash(spread.map(|of| format!("{:.6}", of.mean))));
                 cells.push(or_dash(
                     spread.and_then(|of| Some(format!("{:.6}", of.sd?))),
                 ));
+                cells.push(or_dash(row.seeds.map(|of| of.ended.to_string())));
             }
             cells.extend([of(|of| of.best_step), of(|of| of.step), of(|of| of.epoch)]);
             cells.push(or_dash(
@@ -231,13 +245,20 @@ fn spread_over_seeds(study: &Study, rows: &mut [Row]) {
         tried.remove(SEED);
         tried.to_string()
     };
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut values: BTreeMap<String, (Vec<f64>, usize)> = BTreeMap::new();
     for row in rows.iter() {
-        values.entry(rest(row)).or_default().extend(row.value());
+        let (values, all) = values.entry(rest(row)).or_default();
+        // What a trial had before it failed says nothing of where its setting leads.
+        values.extend(row.value().filter(|_| row.state == State::Done));
+        *all += 1;
     }
     for row in rows.iter_mut() {
-        let values = &values[&rest(row)];
-        row.seeds = (!values.is_empty()).then(|| Spread::of(values));
+        let (values, all) = &values[&rest(row)];
+        row.seeds = Some(Seeds {
+            spread: (!values.is_empty()).then(|| Spread::of(values)),
+            ended: values.len(),
+            all: *all,
+        });
     }
 }
 
@@ -245,5 +266,92 @@ fn quoted(cell: &str) -> String {
     match cell.contains([',', '"', '\n']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::sweep::study::{
+        Rung,
+        tests::{outcome, study},
+    };
+
+    /// Two rates with two seeds each.
+    fn four(run: &std::path::Path) -> Study {
+        let rungs = vec![Rung {
+            trials: 4,
+            epochs: None,
+        }];
+        let mut study = study(run.into(), 4, rungs);
+        for (number, trial) in study.trials.iter_mut().enumerate() {
+            let (lr, seed) = (number / 2 + 1, number % 2 + 1);
+            trial.tried = toml::from_str(&format!("lr = {lr}.0\nseed = {seed}")).unwrap();
+        }
+        study
+    }
+
+    fn outcomes(all: [Option<Outcome>; 4]) -> BTreeMap<Task, Outcome> {
+        let all = all.into_iter().enumerate();
+        all.filter_map(|(trial, of)| Some((Task { rung: 0, trial }, of?)))
+            .collect()
+    }
+
+    fn failed(best: Option<f64>) -> Option<Outcome> {
+        Some(Outcome {
+            failed: Some("out of memory".into()),
+            ..outcome(best)
+        })
+    }
+
+    #[test]
+    fn a_trial_without_a_log_leaves_table_and_picture_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let study = four(folder.path());
+        let line = r#"{"event": "evaluation", "step": 4, "best": 0.5}"#;
+        fs::create_dir(study.folder(0)).unwrap();
+        fs::write(study.folder(0).join("metrics.jsonl"), format!("{line}\n")).unwrap();
+        // One whose memory ran out while its model was built, and one whose folder was removed.
+        let all = outcomes([
+            Some(outcome(Some(0.5))),
+            failed(None),
+            Some(outcome(Some(0.4))),
+            None,
+        ]);
+        Table::new(&study, &all).write().unwrap();
+        let csv = fs::read_to_string(folder.path().join("sweep.csv")).unwrap();
+        assert!(
+            csv.contains("failed") && csv.contains("out of memory"),
+            "{csv}"
+        );
+        let picture = fs::read_to_string(folder.path().join("sweep.svg")).unwrap();
+        // The one curve, and two points in each of the two panels below.
+        assert_eq!(picture.matches("<circle").count(), 5, "{picture}");
+    }
+
+    #[test]
+    fn a_setting_whose_seeds_did_not_all_end_comes_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let study = four(folder.path());
+        let done = |best| Some(outcome(Some(best)));
+        for other in [failed(Some(0.95)), None] {
+            let all = outcomes([done(0.9), other, done(0.5), done(0.7)]);
+            let table = Table::new(&study, &all);
+            let trials: Vec<usize> = table.rows.iter().map(|row| row.trial).collect();
+            assert_eq!(trials, [3, 2, 0, 1]);
+            let (names, cells) = table.cells();
+            let column = |name: &str| {
+                let at = names.iter().position(|of| of == name).unwrap();
+                cells.iter().map(|row| row[at].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(column("n"), ["2", "2", "1", "1"]);
+            // What the failed one had before does not count.
+            assert_eq!(
+                column("mean"),
+                ["0.600000", "0.600000", "0.900000", "0.900000"]
+            );
+        }
     }
 }

@@ -69,7 +69,25 @@ def one_hot(seq, signal, alphabet="ACGT"):
     return np.concatenate([seq[:, None] == order[:, None], signal], 1).astype(np.float32)
 
 
-def by_keras(model, path):
+def refuses_weights_alone(whole):
+    """As Keras 2's save_weights wrote them: whether gates are sigmoids is not in the file."""
+    import h5py
+
+    alone = whole.with_suffix(".weights.h5")
+    with h5py.File(whole) as file, h5py.File(alone, "w") as copy:
+        copy.attrs.update(file["model_weights"].attrs)
+        for name in file["model_weights"]:
+            file.copy(f"model_weights/{name}", copy)
+    try:
+        convert_weights.convert(alone)
+    except SystemExit as error:
+        assert "--gates sigmoid" in str(error)
+    else:
+        raise AssertionError("weights of an LSTM without its configuration were taken")
+    return convert_weights.convert(alone, gates="sigmoid")
+
+
+def by_keras(model, path, arch):
     import keras
 
     rng = np.random.default_rng(5)
@@ -82,19 +100,33 @@ def by_keras(model, path):
     files = [path.with_suffix(".keras"), path.with_suffix(".h5")]
     for file in files:
         model.save(file)
-    zipped, plain = map(convert_weights.convert, files)
+    zipped, plain = (convert_weights.convert(file, arch=arch) for file in files)
     assert zipped.keys() == plain.keys() and all((zipped[name] == plain[name]).all() for name in plain)
+    if arch == "danq":
+        alone = refuses_weights_alone(files[1])
+        assert all((alone[name] == plain[name]).all() for name in plain)
     return zipped
 
 
-def by_torch(model, path, alphabet):
+def small_variances():
+    """tal1-norm in PyTorch, whose norms add 1e-5 where this program adds 1e-3: most of what a norm divides by."""
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        model = per_window.torch_tal1_norm(93, TARGETS)
+        with torch.no_grad():
+            for tensor in model[0].parameters():
+                tensor *= 0.1
+    return model
+
+
+def by_torch(model, path, arch, alphabet, variances=(0.5, 1.5)):
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             for tensor, ends in ((module.weight, (0.5, 1.5)), (module.bias, (-0.3, 0.3)),
-                                 (module.running_mean, (-0.2, 0.2)), (module.running_var, (0.5, 1.5))):
+                                 (module.running_mean, (-0.2, 0.2)), (module.running_var, variances)):
                 torch.nn.init.uniform_(tensor, *ends)
     torch.save({"state_dict": model.state_dict()}, path.with_suffix(".pth"))
-    return convert_weights.convert(path.with_suffix(".pth"), alphabet)
+    return convert_weights.convert(path.with_suffix(".pth"), alphabet, arch=arch)
 
 
 if __name__ == "__main__":
@@ -112,6 +144,7 @@ if __name__ == "__main__":
         ("deepsea", "deepsea", per_window.deepsea(181, TARGETS, wide), 181, 4, "AGCT"),
         ("basset", "basset", per_window.basset(216, TARGETS, wide), 216, 4, "ACGT"),
         ("danq_torch", "danq", per_window.TorchDanq(54, TARGETS, wide), 54, 4, "AGCT"),
+        ("tal1_norm_torch", "tal1-norm", small_variances(), 93, 4, "ACGT"),
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, arch, model, length, channels, alphabet in cases:
@@ -119,11 +152,12 @@ if __name__ == "__main__":
             x = one_hot(seq, signal, alphabet)
             path = Path(folder) / name
             if isinstance(model, torch.nn.Module):
-                tensors = by_torch(model, path, alphabet)
+                variances = {"tal1_norm_torch": (2e-4, 2e-3)}.get(name, (0.5, 1.5))
+                tensors = by_torch(model, path, arch, alphabet, variances)
                 shaped = {"deepsea": x[:, :, None], "basset": x[..., None]}.get(name, x)
                 logits = model.eval()(torch.from_numpy(shaped))[..., None].detach().numpy()
             else:
-                tensors = by_keras(model, path)
+                tensors = by_keras(model, path, arch)
                 logits = model(x.transpose(0, 2, 1), training=False).numpy()
                 # [B, L, T] or [B, T] -> [B, T, M]
                 logits = logits.transpose(0, 2, 1) if logits.ndim == 3 else logits[..., None]

@@ -42,6 +42,11 @@ def basset(length, targets, wide=lambda n: n):
     return nn.Sequential(*layers, nn.Linear(inputs, targets))
 
 
+def torch_tal1_norm(length, targets):
+    return nn.Sequential(nn.Conv1d(4, 15, 10), nn.BatchNorm1d(15), nn.ReLU(), nn.MaxPool1d(35), Flat(),
+                         nn.Linear(15 * ((length - 9) // 35), targets))
+
+
 class TorchDanq(nn.Module):
     """DanQ as PyTorch ports have it: an LSTM with two biases, places side by side in the dense layer's input."""
 

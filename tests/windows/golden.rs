@@ -1,5 +1,7 @@
 //! Against Keras and PyTorch, at published widths.
 
+use std::ops::Range;
+
 use serde_json::Value;
 use tch::{Device, Kind, Tensor, no_grad};
 use tfbind_mpi::{
@@ -25,8 +27,8 @@ fn value(slot: &Slot, u: f64) -> f64 {
     }
 }
 
-/// Norm, and products with four streams of numbers.
-fn digest(tensor: &Tensor) -> Vec<f64> {
+/// Norm, and products with streams of numbers.
+pub fn digest(tensor: &Tensor, streams: Range<u32>) -> Vec<f64> {
     let flat = Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap();
     let norm = flat.iter().map(|x| x * x).sum::<f64>().sqrt();
     let product = |stream: u32| {
@@ -34,11 +36,10 @@ fn digest(tensor: &Tensor) -> Vec<f64> {
         all.map(|(i, x)| x * (2.0 * uniform(stream, i as u32) - 1.0))
             .sum()
     };
-    [norm]
-        .into_iter()
-        .chain((2010..2014).map(product))
-        .collect()
+    [norm].into_iter().chain(streams.map(product)).collect()
 }
+
+const STREAMS: Range<u32> = 2010..2014;
 
 #[test]
 fn models_of_windows_equal_keras_and_pytorch_in_logits_loss_and_every_gradient() {
@@ -74,13 +75,9 @@ fn models_of_windows_equal_keras_and_pytorch_in_logits_loss_and_every_gradient()
             .map(|n| n as i8)
             .collect();
         let rows = rows(case, 3, label);
-        for (own, expected) in net
-            .engine
-            .logits(&rows)
-            .unwrap()
-            .iter()
-            .zip(numbers(&case["logits"]))
-        {
+        let (logits, expected) = (net.engine.logits(&rows).unwrap(), numbers(&case["logits"]));
+        assert_eq!(logits.len(), expected.len(), "{name}");
+        for (own, expected) in logits.iter().zip(expected) {
             assert!(
                 (f64::from(*own) - expected).abs() < 1e-6 * expected.abs().max(1.0),
                 "{name}: {own} {expected}"
@@ -99,7 +96,8 @@ fn models_of_windows_equal_keras_and_pytorch_in_logits_loss_and_every_gradient()
         );
         // The gradient of a bias before a batch norm is zero but for rounding.
         let close = |slot: &Slot, own: &Tensor, expected: &Value| {
-            let (own, expected) = (digest(&slot.view(own)), numbers(expected));
+            let (own, expected) = (digest(&slot.view(own), STREAMS), numbers(expected));
+            assert_eq!(own.len(), expected.len(), "{name} {}", slot.name);
             for (own, of) in own.iter().zip(&expected) {
                 let off = (own - of).abs();
                 assert!(

@@ -3,22 +3,18 @@
 use std::fs;
 
 use tfbind_mpi::model::Arch;
+use tfbind_prep::schema::PredictionFile;
 
 use super::{LENGTH, arch, arguments, write_windows};
 use crate::common::Run;
 
-fn models_of_windows() -> impl Iterator<Item = Arch> {
-    let names = [
-        "deepsea",
-        "danq",
-        "danq-jaspar",
-        "basset",
-        "tal1",
-        "tal1-one",
-        "tal1-norm",
-        "tal1-three",
-    ];
-    names.into_iter().map(arch)
+/// Those that read bases alone, none of them hidden.
+fn models_of_windows() -> Vec<Arch> {
+    let reads = |arch: &Arch| {
+        let io = arch.paper().io;
+        (io.channels, io.per_base, io.classes) == (4, false, 1)
+    };
+    Arch::ALL.iter().copied().filter(reads).collect()
 }
 
 const MOTIFS: &str = ">m1 ONE\nA [ 9 0 0 1 ]\nC [ 0 9 0 1 ]\nG [ 0 0 9 1 ]\nT [ 0 0 0 6 ]\n>m2 TWO\n0 5 9\n9 0 0\n0 5 0\n0 0 0\n";
@@ -30,7 +26,9 @@ fn two_ranks_equal_one_process_for_every_model_of_windows() {
     run.ranks(2);
     write_windows(&run, "data.h5", LENGTH, 2, false);
     fs::write(run.path("motifs.pfm"), MOTIFS).unwrap();
-    for arch in models_of_windows() {
+    let models = models_of_windows();
+    assert!(models.len() >= 9, "{models:?}");
+    for arch in models {
         let own = match arch {
             Arch::DanqJaspar => &["--start-motifs", "motifs.pfm"][..],
             _ => &[],
@@ -102,7 +100,9 @@ fn norms_are_limited_whatever_computes() {
     ];
     run.train("native", &[&plan[..], &["--engine", "native"]].concat());
     run.train("libtorch", &[&plan[..], &["--engine", "libtorch"]].concat());
-    for (a, b) in run.losses("native").iter().zip(run.losses("libtorch")) {
+    let (native, libtorch) = (run.losses("native"), run.losses("libtorch"));
+    assert_eq!((native.len(), libtorch.len()), (4, 4));
+    for (a, b) in native.into_iter().zip(libtorch) {
         assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
     }
     let largest = |name: &str| {
@@ -227,4 +227,15 @@ fn a_window_alone_leaves_running_statistics_finite() {
                 .all(|(_, values)| values.iter().all(|value| value.is_finite()))
         );
     }
+}
+
+/// Where a bin lies is for export to know.
+#[test]
+fn predictions_keep_the_bin_of_their_windows() {
+    let run = Run::new();
+    write_windows(&run, "data.h5", LENGTH, 1, false);
+    run.train("run", &["--arch", "tal1-one", "--epochs", "1"]);
+    run.ok(&["predict", "run"]);
+    let file = PredictionFile::open(run.path("run/predictions_test.h5")).unwrap();
+    assert_eq!(file.header().labelled(), 75..125);
 }

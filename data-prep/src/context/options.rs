@@ -128,6 +128,29 @@ impl ContextOptions {
                 "--sample {split}=…: expected one of {}",
                 splits.join(", ")
             ))),
+            None => self.check_sampled(),
+        }
+    }
+
+    /// A number of windows for a split that is not asked for.
+    fn check_sampled(&self) -> Result<(), Error> {
+        let asked = self.splits.asked();
+        let given = |name: &str| {
+            asked
+                .iter()
+                .any(|(split, of)| *split == name && !of.is_empty())
+        };
+        // Train is there without being asked for, beside one that is held out.
+        let there =
+            |name: &str| given(name) || name == "train" && (given("valid") || given("test"));
+        let sampled = self
+            .sample
+            .iter()
+            .filter_map(|sample| sample.split.as_ref());
+        match sampled.into_iter().find(|split| !there(split)) {
+            Some(split) => Err(Error::Request(format!(
+                "--sample {split}=…: there is no {split} split; name its contigs with --{split}"
+            ))),
             None => Ok(()),
         }
     }
@@ -143,8 +166,8 @@ impl ContextOptions {
             .and_then(|sample| sample.windows)
     }
 
-    pub(super) fn header(&self, genome: &Genome) -> Header {
-        let Recipe { text, hash } = Recipe::of(self);
+    pub(super) fn header(&self, genome: &Genome, recipe: Recipe) -> Header {
+        let Recipe { text, hash } = recipe.on(genome);
         let task = Task::Central(match self.target {
             Target::Base => Central::Base,
             Target::BasePair => Central::BasePair,

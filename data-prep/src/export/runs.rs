@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bigtools::Value;
 
 use crate::error::Error;
-use crate::schema::{Locus, PredictionFile, Task};
+use crate::schema::{Locus, PredictionFile};
 
 /// What the windows seen so far say about a base.
 #[derive(Clone, Copy, Default)]
@@ -56,17 +56,13 @@ impl Runs {
     ) -> Result<Self, Error> {
         let header = file.header();
         let mut windows: Vec<_> = file.loci()?.into_iter().enumerate().collect();
-        let mut length = header.length;
-        if let Task::Central(_) = header.task {
-            let flank = length / 2;
-            length = 1;
-            for (_, locus) in &mut windows {
-                locus.start += flank as i64;
-            }
+        let labelled = header.labelled();
+        for (_, locus) in &mut windows {
+            locus.start += labelled.start as i64;
         }
         for &(row, locus) in &windows {
             let contig = header.contigs.get(locus.contig as usize);
-            // The last window of a contig may reach past its end, but starts inside.
+            // The last window of a contig may reach past its end, but its values begin inside.
             let inside = |size: u64| (0..size as i64).contains(&locus.start);
             if !contig.is_some_and(|contig| inside(contig.size)) {
                 return Err(Error::Locus {
@@ -87,7 +83,7 @@ impl Runs {
             path: path.to_owned(),
             file,
             target,
-            length,
+            length: labelled.len(),
             trim,
             windows,
             contig: 0,

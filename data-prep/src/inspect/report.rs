@@ -16,6 +16,7 @@ pub enum Report {
 
 pub struct DataReport {
     pub header: Header,
+    pub bin: Option<usize>,
     pub splits: Vec<SplitReport>,
 }
 
@@ -80,6 +81,7 @@ impl Report {
                     "schema": WINDOWS,
                     "task": header.task.as_str(),
                     "length": header.length,
+                    "bin": report.bin,
                     "margin": header.margin,
                     "genome": header.genome,
                     "contigs": contigs(&header.contigs),
@@ -102,6 +104,7 @@ impl Report {
                 "schema": PREDICTIONS,
                 "task": header.task.as_str(),
                 "length": header.length,
+                "bin": header.bin,
                 "genome": header.genome,
                 "contigs": contigs(&header.contigs),
                 "model": header.model,
@@ -170,7 +173,10 @@ impl fmt::Display for Report {
                 } else {
                     writeln!(
                         f,
-                        "windows of {length} bases + {margin} on each side, {task}, {genome}"
+                        "windows of {length} bases + {margin} on each side, {task}{}, {genome}",
+                        report
+                            .bin
+                            .map_or(String::new(), |bin| format!(" of the central {bin}"))
                     )?;
                     if !tracks.is_empty() {
                         let Header {

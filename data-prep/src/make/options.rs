@@ -55,17 +55,18 @@ pub struct MakeOptions {
     pub(super) margin: usize,
     #[arg(long, value_enum, default_value = "per-base")]
     task: TaskArgument,
-    /// Per-window labels: 1 if peaks cover more than half of so many central bases, masked if a
-    /// mask touches them [default: 200]
+    /// Per-window labels: 1 if peaks cover more than half of so many central bases; a window is left out if a mask
+    /// touches them, but for --predict [default: 200]
     #[arg(long)]
     bin: Option<usize>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) splits: SplitOptions,
     /// Label the summit ± N bases instead of the whole interval
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) widen: Option<u64>,
-    /// BED of bases whose labels count neither in the loss nor in a metric; may be repeated
+    /// BED of bases whose labels count neither in the loss nor in a metric; a window of nothing else is left out, but for
+    /// --predict; may be repeated
     #[arg(long, value_name = "BED")]
     pub(super) mask: Vec<PathBuf>,
     #[arg(long, value_enum, default_value = "depth")]
@@ -73,13 +74,14 @@ pub struct MakeOptions {
     /// What a base that a bigWig does not cover becomes
     #[arg(long, value_enum, default_value = "zero")]
     pub(super) missing: Missing,
-    /// Drop windows with a larger share of N
+    /// Drop windows with a larger share of N in their contig; what a last window shows past its contig's end does not
+    /// count
     #[arg(long, default_value_t = 0.5)]
     pub(super) max_n: f64,
     /// Keep in train at most K windows without a positive for each with one
     #[arg(long, value_name = "K")]
     pub(super) negatives: Option<u64>,
-    /// Keep only windows with a positive; with GROUP, with one of a target of that group (DeepSEA: TF)
+    /// Keep only windows with a positive, but for --predict; with GROUP, with one of a target of that group (DeepSEA: TF)
     #[arg(long, value_name = "GROUP", num_args = 0..=1, default_missing_value = "")]
     pub(super) only_positive: Option<String>,
     /// Name of the assembly; the FASTA's file name if not given
@@ -131,6 +133,11 @@ impl MakeOptions {
                 self.max_n
             ));
         }
+        if let (Some(negatives), Some(_)) = (self.negatives, &self.only_positive) {
+            return wrong(format!(
+                "--negatives {negatives}: --only-positive keeps no window without a positive; give one of the two"
+            ));
+        }
         match self.task {
             TaskArgument::PerBase if self.bin.is_some() => {
                 return wrong("--bin belongs to --task per-window".to_owned());
@@ -155,8 +162,8 @@ impl MakeOptions {
         }
     }
 
-    pub(super) fn header(&self, genome: &Genome, targets: &[Target]) -> Header {
-        let Recipe { text, hash } = Recipe::of(self);
+    pub(super) fn header(&self, genome: &Genome, targets: &[Target], recipe: Recipe) -> Header {
+        let Recipe { text, hash } = recipe.on(genome);
         Header {
             task: self.task(),
             length: self.length,

@@ -23,6 +23,8 @@ pub struct Targets {
     pub all: Vec<Target>,
     /// Files of the folder that hold no peaks by their name.
     pub others: usize,
+    /// Folders in a group's folder.
+    pub deeper: usize,
 }
 
 impl Targets {
@@ -145,6 +147,7 @@ impl Targets {
                 _ if path.is_file() && holds_peaks(&path) => {
                     self.add(stem(&path), group.map(str::to_owned), path)?;
                 }
+                _ if path.is_dir() => self.deeper += 1,
                 _ => self.others += 1,
             }
         }

@@ -6,7 +6,7 @@ use hdf5::Dataset;
 use super::rows::{growing, read_rows, write_rows};
 use super::store::Store;
 use super::writer::{commit_store, create_store};
-use super::{Contig, Error, Locus, PREDICTIONS, Task};
+use super::{Contig, Error, Locus, PREDICTIONS, Task, labelled};
 use crate::partial::PartialFile;
 
 /// Values of probability in a chunk: 64 KiB, or one window where that is longer.
@@ -17,6 +17,8 @@ const CHUNK_VALUES: usize = 16_384;
 pub struct PredictionHeader {
     pub task: Task,
     pub length: usize,
+    /// Of windows with one label, the central bases that it is of; all if none.
+    pub bin: Option<usize>,
     pub margin: usize,
     pub genome: String,
     pub contigs: Vec<Contig>,
@@ -28,6 +30,15 @@ pub struct PredictionHeader {
 impl PredictionHeader {
     pub fn label_len(&self) -> usize {
         self.task.label_len(self.length)
+    }
+
+    /// The bases of a window that its values are of.
+    pub fn labelled(&self) -> Range<usize> {
+        match self.task {
+            Task::PerBase => 0..self.length,
+            Task::PerWindow => labelled(self.length, self.bin),
+            Task::Central(_) => labelled(self.length, Some(1)),
+        }
     }
 
     /// Values per window over all targets.
@@ -59,6 +70,9 @@ impl PredictionWriter {
         store.write_version(header.task)?;
         store.write_text("task", header.task.as_str())?;
         store.write_number(&store.file, "length", header.length as u64)?;
+        if let Some(bin) = header.bin {
+            store.write_number(&store.file, "bin", bin as u64)?;
+        }
         store.write_number(&store.file, "margin", header.margin as u64)?;
         store.write_text("genome", &header.genome)?;
         store.write_text("model", &header.model)?;
@@ -144,9 +158,11 @@ impl PredictionFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let store = Store::open(path.as_ref(), PREDICTIONS)?;
         let size = |name| store.number(&store.file, name).map(|size| size as usize);
+        let length = size("length")?;
         let header = PredictionHeader {
             task: store.word("task")?,
-            length: size("length")?,
+            length,
+            bin: store.bin(length)?,
             margin: size("margin")?,
             genome: store.text("genome")?,
             contigs: store.contigs()?,

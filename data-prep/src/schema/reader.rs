@@ -11,6 +11,7 @@ const USUAL_SPLITS: [&str; 4] = ["train", "valid", "test", "predict"];
 pub struct DataFile {
     store: Store,
     header: Header,
+    bin: Option<usize>,
     splits: Vec<Split>,
 }
 
@@ -18,6 +19,7 @@ impl DataFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let store = Store::open(path.as_ref(), WINDOWS)?;
         let header = read_header(&store)?;
+        let bin = store.bin(header.length)?;
         let mut names = store
             .file
             .member_names()
@@ -34,12 +36,18 @@ impl DataFile {
         Ok(Self {
             store,
             header,
+            bin,
             splits,
         })
     }
 
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Of windows with one label, the central bases that it is of; none where it is of all, or a file does not say.
+    pub fn bin(&self) -> Option<usize> {
+        self.bin
     }
 
     pub fn splits(&self) -> Vec<String> {

@@ -118,6 +118,23 @@ impl Store {
             .map_err(self.bad_attribute(name, "a count"))
     }
 
+    /// Of windows with one label, the central bases that it is of; older files do not say.
+    pub fn bin(&self, length: usize) -> Result<Option<usize>, Error> {
+        if self.file.attr("bin").is_err() {
+            return Ok(None);
+        }
+        let bin = self.number(&self.file, "bin")?;
+        if (1..=length as u64).contains(&bin) {
+            return Ok(Some(bin as usize));
+        }
+        Err(Error::Attribute {
+            path: self.path.clone(),
+            attribute: "bin".to_owned(),
+            found: bin.to_string(),
+            expected: format!("1 to the length, {length}"),
+        })
+    }
+
     pub fn four(&self, group: &Group, name: &str) -> Result<[u64; 4], Error> {
         let values = group.attr(name).and_then(|attr| attr.read_raw::<u64>());
         let values = values.and_then(|values| {

@@ -48,6 +48,11 @@ impl DataWriter {
         })
     }
 
+    /// The central bases of a window that its one label is of, if not all.
+    pub fn set_bin(&self, bin: usize) -> Result<(), Error> {
+        self.store.write_number(&self.store.file, "bin", bin as u64)
+    }
+
     pub fn push(&mut self, split: &str, window: &Window) -> Result<(), Error> {
         self.check_shape(window)?;
         if !self.masked_labels && window.label.contains(&MASKED) {

@@ -76,9 +76,12 @@ impl GenomeOptions {
                 u32::MAX
             ));
         }
-        for share in [self.cofactor_share, self.bound_without] {
+        for (name, share) in [
+            ("cofactor-share", self.cofactor_share),
+            ("bound-without", self.bound_without),
+        ] {
             if !(0.0..=1.0).contains(&share) {
-                return wrong(format!("{share}: expected a share from 0 to 1"));
+                return wrong(format!("--{name} {share}: expected 0 to 1"));
             }
         }
         for (at, cell) in self.cells.iter().enumerate() {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use splits::SplitOptions;
 
 use crate::error::Error;
-use crate::make::Made;
+use crate::made::Made;
 use crate::motif::Motif;
 use crate::simulate::stream;
 

@@ -205,6 +205,14 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
             "--fasta g.fa --flank 5 --valid c2 --sample 0",
             &["`0`", "whole"],
         ),
+        (
+            "--fasta g.fa --flank 5 --valid c2 --sample test=5",
+            &["--sample test=", "no test split", "--test"],
+        ),
+        (
+            "--fasta g.fa --flank 5 --predict c2 --sample train=5",
+            &["--sample train=", "no train split"],
+        ),
         ("--fasta none.fa --flank 5 --valid c2", &["none.fa"]),
     ] {
         let outcome = place.run(&format!("context --out out.h5 {arguments}"));
@@ -273,6 +281,7 @@ fn predictions_of_a_hidden_base_lie_on_it() {
     let header = PredictionHeader {
         task: Task::Central(Central::Base),
         length: 5,
+        bin: None,
         margin: 0,
         genome: "toy".into(),
         contigs: vec![Contig {

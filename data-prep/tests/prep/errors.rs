@@ -110,6 +110,10 @@ fn options() {
     let with = |more: &str| fails(&place, &format!("{BASE} --valid chr2 {more}"));
     expect(&with("--stride 21"), &["--stride 21", "1 to 20"]);
     expect(&with("--max-n 1.5"), &["--max-n 1.5"]);
+    expect(
+        &with("--only-positive --negatives 5"),
+        &["--negatives 5", "--only-positive"],
+    );
     expect(&with("--bin 4"), &["--bin", "per-window"]);
     expect(&with("--task per-window"), &["--bin 200"]);
     expect(
@@ -119,6 +123,38 @@ fn options() {
     let nowhere = "--fasta g.fa --peaks p.bed --length 20 --out none/out.h5 --valid chr2";
     expect(&fails(&place, nowhere), &["none", "does not exist"]);
     expect(&with("--mask none.bed"), &["none.bed"]);
+}
+
+#[test]
+fn a_summit_widened_by_nothing_is_no_interval() {
+    let place = Workplace::small();
+    let refused = place
+        .run(&format!("make {BASE} --valid chr2 --widen 0"))
+        .stderr;
+    expect(&refused, &["--widen", "0 is not in 1"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_not_utf_8() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Workplace::small();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tfbind-prep"))
+        .args([
+            "make", "--peaks", "p.bed", "--out", "o.h5", "--valid", "chr2", "--fasta",
+        ])
+        .arg(OsStr::from_bytes(b"g\xff.fa"))
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("error: ") && said.lines().count() == 1,
+        "{said}"
+    );
+    expect(&said, &["not UTF-8", "rename it"]);
 }
 
 #[test]
@@ -191,8 +227,8 @@ fn signals() {
     );
     expect(&other, &["s.bw", "chr1 has 99 bases", "FASTA 100"]);
     expect(
-        &with_signal(&sizes, &[("chr1", flat)], ""),
-        &["lacks the contig chr2"],
+        &with_signal(&sizes, &[("chr1", flat)], "--missing error"),
+        &["lacks the contig chr2", "with --train", "--missing zero"],
     );
     expect(
         &with_signal(&[("1", 100)], &[("1", flat)], ""),

@@ -6,6 +6,16 @@ use crate::support::{Workplace, read_bigwig};
 
 /// Windows as contig, start, strand and values; contigs chr2, chr10 and chr1 of 100 bases.
 fn predictions(place: &Workplace, task: Task, length: usize, windows: &[(u32, i64, i8, &[f32])]) {
+    predictions_of_bins(place, task, (length, None), windows);
+}
+
+/// The same, of windows whose one label is of a bin.
+fn predictions_of_bins(
+    place: &Workplace,
+    task: Task,
+    (length, bin): (usize, Option<usize>),
+    windows: &[(u32, i64, i8, &[f32])],
+) {
     let contig = |name: &str| Contig {
         name: name.into(),
         size: 100,
@@ -13,6 +23,7 @@ fn predictions(place: &Workplace, task: Task, length: usize, windows: &[(u32, i6
     let header = PredictionHeader {
         task,
         length,
+        bin,
         margin: 0,
         genome: "toy".into(),
         contigs: vec![contig("chr2"), contig("chr10"), contig("chr1")],
@@ -116,6 +127,29 @@ fn one_value_spans_its_window() {
 }
 
 #[test]
+fn the_value_of_a_bin_lies_on_the_bin_alone() {
+    let place = Workplace::empty();
+    // Bins 4..6, 6..8 and 98..100 of windows that overlap; the last reaches past its contig.
+    let windows: [(u32, i64, i8, &[f32]); 3] =
+        [(0, 0, 1, &[0.25]), (0, 2, 1, &[0.75]), (0, 94, 1, &[0.5])];
+    predictions_of_bins(&place, Task::PerWindow, (10, Some(2)), &windows);
+    place.runs("export p.h5 --bigwig x.bw");
+    assert_eq!(
+        read_bigwig(&place.path("x.bw"))[0].2,
+        [(4, 6, 0.25), (6, 8, 0.75), (98, 100, 0.5)]
+    );
+    let refused = place.run("export p.h5 --bigwig x.bw --trim 1").stderr;
+    assert!(refused.contains("nothing is left of 2 bases"), "{refused}");
+    assert!(place.runs("inspect p.h5 --json").contains("\"bin\": 2"));
+    predictions_of_bins(&place, Task::PerWindow, (10, Some(11)), &windows);
+    let refused = place.run("export p.h5 --bigwig x.bw").stderr;
+    assert!(
+        refused.contains("`bin` is 11, expected 1 to the length, 10"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn what_reaches_past_a_contig_is_left_out() {
     let place = Workplace::empty();
     predictions(
@@ -189,4 +223,6 @@ fn inspect_sums_up_predictions() {
             .contains("CTCF: mean 0.50000, max 0.7500")
     );
     assert!(!place.run("inspect p.h5 --split train").success);
+    let refused = place.run("inspect p.h5 --rows 1").stderr;
+    assert!(refused.contains("--rows"), "{refused}");
 }

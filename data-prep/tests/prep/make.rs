@@ -185,6 +185,11 @@ fn per_window_labels_follow_more_than_half_of_the_bin() {
         labels,
         [(0, vec![0]), (20, vec![0]), (40, vec![1]), (80, vec![0])]
     );
+    let said = place.runs("inspect out.h5 --split train");
+    assert!(
+        said.contains("per-window of the central 4,") && said.contains("CTCF: chr1:48-52"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -292,5 +297,145 @@ fn inspect_shows_header_counts_and_windows() {
         30
     );
     assert_eq!(json["splits"][0]["rows"][1]["gc"], 0.5);
-    assert!(!place.run("inspect out.h5 --split train --rows 9").success);
+    for wrong in ["--split train --rows 9", "--rows 9", "--rows 0,9"] {
+        let refused = place.run(&format!("inspect out.h5 {wrong}"));
+        assert!(
+            !refused.success && refused.stderr.contains("no row 9"),
+            "{wrong}: {}",
+            refused.stderr
+        );
+    }
+    let some = place.runs("inspect out.h5 --rows 4");
+    assert!(
+        some.contains("  4 chr1:80-100") && !some.contains("chr2:"),
+        "{some}"
+    );
+}
+
+#[test]
+fn inspect_shows_what_a_small_split_has() {
+    let place = Workplace::small();
+    place.makes("--valid chr2:0-20 --test chr2:20-60");
+    let text = place.runs("inspect out.h5 --split valid");
+    assert!(text.contains("  0 chr2:0-20"), "{text}");
+    let text = place.runs("inspect out.h5 --split test");
+    assert!(text.contains("  1 chr2:40-60"), "{text}");
+}
+
+#[test]
+fn alternates_of_a_held_out_contig_do_not_train() {
+    let place = Workplace::small();
+    let bases = "ACGTTGCA".repeat(10);
+    let names = [
+        "chr1",
+        "chr1_KI2_random",
+        "chr2",
+        "chr21",
+        "chr2_GL3v2_alt",
+        "chrUn_K1",
+    ];
+    let fasta: String = names.map(|name| format!(">{name}\n{bases}\n")).concat();
+    place.write("g.fa", fasta);
+    let trained = |more: &str| {
+        let said = place.makes(more);
+        let file = DataFile::open(place.path("out.h5")).unwrap();
+        let windows = place.windows("out.h5", "train");
+        let mut contigs: Vec<_> = windows.iter().map(|window| window.locus.contig).collect();
+        contigs.dedup();
+        let name = |of: &u32| file.header().contigs[*of as usize].name.clone();
+        (contigs.iter().map(name).collect::<Vec<_>>(), said)
+    };
+    let (names, said) = trained("--test chr2:0-40");
+    assert_eq!(names, ["chr1", "chr1_KI2_random", "chr21", "chrUn_K1"]);
+    assert!(
+        said.contains("note: 1 contigs are not trained on") && said.contains("chr2_GL3v2_alt"),
+        "{said}"
+    );
+    let (names, said) = trained("--test chr2 --train chr1,chr2_GL3v2_alt");
+    assert_eq!(names, ["chr1", "chr2_GL3v2_alt"]);
+    assert!(!said.contains("note"), "{said}");
+    let said = place.runs("context --fasta g.fa --flank 2 --test chr2 --out c.h5");
+    assert!(
+        said.contains("note: 1 contigs are not trained on"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_hash_of_a_recipe_is_also_of_the_genome() {
+    let place = Workplace::small();
+    let hash = || {
+        place.makes("--valid chr2");
+        let file = DataFile::open(place.path("out.h5")).unwrap();
+        (
+            file.header().recipe.clone(),
+            file.header().recipe_hash.clone(),
+        )
+    };
+    let first = hash();
+    assert_eq!(hash(), first);
+    let fasta = fs::read_to_string(place.path("g.fa")).unwrap();
+    place.write("g.fa", fasta.replacen("TTGCA", "TTGCC", 1));
+    let changed = hash();
+    assert_eq!(changed.0, first.0);
+    assert_ne!(changed.1, first.1, "another base");
+    place.write("g.fa", format!("{fasta}>chr3\n"));
+    assert_ne!(hash().1, first.1, "another contig");
+}
+
+#[test]
+fn a_name_of_several_words_leaves_columns_where_they_are() {
+    let place = Workplace::small();
+    for name in ["", "peak 1", "."] {
+        place.write(
+            "p.narrowPeak",
+            format!("chr1\t30\t60\t{name}\t0\t.\t1\t-1\t-1\t12\n"),
+        );
+        place.runs("make --fasta g.fa --peaks p.narrowPeak --widen 4 --length 20 --out out.h5 --valid chr2");
+        let train = place.windows("out.h5", "train");
+        let bound: usize = train
+            .iter()
+            .map(|of| of.label.iter().filter(|&&label| label == 1).count())
+            .sum();
+        assert_eq!(
+            (train[1].label[17..].to_vec(), bound),
+            (vec![0, 1, 1], 8),
+            "`{name}`"
+        );
+    }
+}
+
+#[test]
+fn what_is_predicted_rests_on_no_peak_and_no_mask() {
+    let place = Workplace::small();
+    place.write("mask.bed", "chr2\t0\t60\n");
+    for task in ["", "--task per-window --bin 4"] {
+        place.makes(&format!(
+            "--valid chr1:60-100 --train chr1:0-60 --predict chr2 --mask mask.bed {task}"
+        ));
+        assert_eq!(place.windows("out.h5", "predict").len(), 3, "{task}");
+    }
+    place.write("p.bed", "chr1\t30\t50\nchr1\t60\t80\n");
+    place.makes("--valid chr1:60-100 --train chr1:0-60 --predict chr2 --only-positive");
+    let rows = |split: &str| place.windows("out.h5", split).len();
+    assert_eq!([rows("predict"), rows("train"), rows("valid")], [3, 2, 1]);
+}
+
+#[test]
+fn a_contig_that_a_bigwig_lacks_is_missing() {
+    let place = Workplace::small();
+    place.bigwig("s.bw", &[("chr1", 100)], &[("chr1", &[(0, 100, 1.0)])]);
+    let said = place.makes("--signal s.bw --valid chr2 --missing zero");
+    assert!(
+        said.contains("note: s.bw: the bigWig lacks 1 of the contigs"),
+        "{said}"
+    );
+    let file = DataFile::open(place.path("out.h5")).unwrap();
+    let missing = |split: &str| file.split(split).unwrap().counts().missing_bases;
+    assert_eq!([missing("train"), missing("valid")], [0, 60]);
+    assert!(
+        floats(&place.windows("out.h5", "valid")[0].signal)
+            .iter()
+            .all(|&value| value == 0.0)
+    );
 }

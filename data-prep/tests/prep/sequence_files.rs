@@ -70,6 +70,7 @@ fn predictions_are_told_by_the_name_of_their_sequence() {
     let predictions = PredictionHeader {
         task: header.task,
         length: header.length,
+        bin: None,
         margin: 0,
         genome: header.genome.clone(),
         contigs: header.contigs.clone(),
@@ -171,7 +172,7 @@ fn what_cannot_be_simulated_is_one_clear_line() {
             "none",
         ),
         (&format!("{density} --gc 1.4"), "--gc 1.4"),
-        (&format!("{density} --min 5"), "from 5 to 4"),
+        (&format!("{density} --min 5"), "--min 5, --max 4"),
         (&format!("{density} --position centre:9"), "10 bases"),
         (&format!("{density} --position middle"), "is not a position"),
         (

@@ -220,6 +220,24 @@ fn numbers_of_negatives_follow_those_of_positives_where_places_are_the_task() {
 }
 
 #[test]
+fn options_of_other_kinds_are_named() {
+    let place = Workplace::empty();
+    for (wrong, word) in [
+        ("multi-motif --min 3 --max 2", "--min 3, --max 2"),
+        (
+            "heterodimer --min-spacing 6",
+            "--min-spacing 6, --max-spacing 5",
+        ),
+    ] {
+        let said = place.run(&format!("simulate {wrong} --out w.h5")).stderr;
+        assert!(said.contains(word), "{said}");
+    }
+    let share = "simulate --out g --cofactor SPI1_known4 --cofactor-share 2";
+    let said = place.run(share).stderr;
+    assert!(said.contains("--cofactor-share 2"), "{said}");
+}
+
+#[test]
 fn backgrounds_can_be_chains_or_shuffled_windows() {
     let place = Workplace::empty();
     let genome = "ACGTTGCAACCGTAGGATCA".repeat(8);
@@ -251,6 +269,18 @@ fn backgrounds_can_be_chains_or_shuffled_windows() {
         ("--background markov --gc 0.5", "--gc belongs"),
         ("--background g.fa --length 161", "161 bases without N"),
         ("--background none.fa", "none.fa"),
+        ("--mean 3", "--mean 3: every sequence"),
+        ("--mean nan --max 4", "--mean NaN: expected"),
+        ("--mean nan", "--mean NaN"),
+        (
+            "--mean 500 --max 4",
+            "--mean 500: too far from --min 1 and --max 4",
+        ),
+        ("--min 3 --max 2", "--min 3, --max 2"),
+        ("--neg-min 1", "--neg-min 1, --neg-max 0"),
+        ("--max 2 --zero-prob 2", "--zero-prob 2"),
+        ("--valid-share 2", "--valid-share 2"),
+        ("--test-share=-1", "--test-share -1"),
     ] {
         let outcome = place.run(&format!("simulate motif-detection {wrong} --out w.h5"));
         assert!(

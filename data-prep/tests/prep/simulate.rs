@@ -244,7 +244,10 @@ fn a_cofactor_beside_an_open_site_raises_binding() {
 
     for (wrong, word) in [
         ("--cofactor-share 0.5", "--cofactor"),
-        ("--cofactor CTCF --cofactor-share 2", "2: expected a share"),
+        (
+            "--cofactor CTCF --cofactor-share 2",
+            "--cofactor-share 2: expected 0 to 1",
+        ),
         ("--cofactor NONE", "NONE"),
         ("--cells a,a", "twice"),
         ("--cells a/b", "names of files"),

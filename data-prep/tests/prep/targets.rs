@@ -57,6 +57,14 @@ fn a_folder_names_targets_and_groups() {
         said.contains("note: 1 files of --peaks-dir are neither"),
         "{said}"
     );
+    assert!(!said.contains("were not looked into"), "{said}");
+    fs::create_dir(place.path("peaks/TF/older")).unwrap();
+    place.write("peaks/TF/older/CTCF.bed", "a\t0\t10\n");
+    let said = place.runs(&format!("{MAKE} --peaks-dir peaks --out out.h5"));
+    assert!(
+        said.contains("note: 1 files of") && said.contains("note: 1 folders lie in"),
+        "{said}"
+    );
     let expected = [
         ("K562", "DNase"),
         ("CTCF", "TF"),

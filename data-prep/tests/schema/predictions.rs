@@ -9,6 +9,7 @@ fn predictions_come_back_and_are_no_data_file() {
     let header = PredictionHeader {
         task: Task::PerBase,
         length: 4,
+        bin: None,
         margin: 0,
         genome: "toy".into(),
         contigs: vec![Contig {

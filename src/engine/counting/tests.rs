@@ -68,7 +68,7 @@ fn count(net: &mut Net, rows: &Rows) {
     assert_eq!(numbers, (0.0, 0.0));
     let counter = net.engine.counter_mut().unwrap();
     let own = counter.take_own();
-    counter.add(&own);
+    counter.add(own);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_layer_that_counts_says_what_the_engine_says() {
     let store = VarStore::new(Device::Cpu);
     let mut graph = Arch::Kmer.build(&store.root(), IO, OPTIONS).unwrap();
     let total = net.engine.counter().unwrap().total().clone();
-    graph.counter_mut().unwrap().add(&total);
+    graph.counter_mut().unwrap().add(total);
     let mut asked = all.one(0);
     asked.extend(all.one(1));
     // An unknown neighbour shortens the context.
@@ -129,7 +129,7 @@ fn a_network_reads_counts_beside_its_own_layers() {
     let mut counted = build(Arch::Kmer).net().unwrap();
     count(&mut counted, &all);
     let total = counted.engine.counter().unwrap().total().clone();
-    net.engine.counter_mut().unwrap().add(&total);
+    net.engine.counter_mut().unwrap().add(total);
     let after = net.engine.logits(&all).unwrap();
     let changed = before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-2);
     assert!(changed, "the last layer reads the counts");

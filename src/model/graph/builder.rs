@@ -8,7 +8,7 @@ use tch::{
 };
 
 use super::{Activation, Graph, KERAS_NORM, Layer, Layout, NormConstants, Op, Value};
-use crate::model::{Io, Options, layers::Block};
+use crate::model::{BatchNorm, Io, Options, layers::Block};
 
 /// Builds a [`Graph`] layer by layer.
 pub struct Builder<'a> {
@@ -209,9 +209,14 @@ impl<'a> Builder<'a> {
                 last_use[input] = place;
             }
         }
+        let is_norm = |layer: &Layer| matches!(layer.op, Op::BatchNorm { .. });
         Graph {
+            // Without a norm there is nothing to synchronise, and a rank without rows need not come.
+            batch_norm: match self.layers.iter().any(is_norm) {
+                true => self.options.batch_norm,
+                false => BatchNorm::Rank,
+            },
             layers: self.layers,
-            batch_norm: self.options.batch_norm,
             layout: Layout::Plain,
             last_use,
             hidden: self.hidden,

@@ -9,13 +9,22 @@ use crate::{
 };
 
 #[derive(Debug)]
-struct Counted(Counter);
+struct Counted {
+    counter: Counter,
+    classes: i64,
+}
 
 impl Builder<'_> {
     /// Bases [B, 4.., L] -> log-probabilities of what stands at the centre [B, K, 1].
     pub fn counted(&mut self, x: Value, counter: Counter, classes: i64) -> Value {
         let name = self.number("counts");
-        self.block(name, &[x], Box::new(Counted(counter)), classes, 1)
+        self.block(
+            name,
+            &[x],
+            Box::new(Counted { counter, classes }),
+            classes,
+            1,
+        )
     }
 }
 
@@ -32,10 +41,10 @@ impl Block for Counted {
         let codes = Vec::<u8>::try_from(codes.flatten(0, -1)).expect("codes are bytes");
         let mut logits = Vec::new();
         for window in codes.chunks_exact(length as usize) {
-            let found = self.0.logits(window, None, &mut logits);
+            let found = self.counter.logits(window, None, &mut logits);
             found.expect("only a window left out may be missing");
         }
-        let logits = Tensor::from_slice(&logits).view([batch, -1, 1]);
+        let logits = Tensor::from_slice(&logits).view([batch, self.classes, 1]);
         logits.to_device(x.device()).to_kind(x.kind())
     }
 
@@ -48,7 +57,7 @@ impl Block for Counted {
     }
 
     fn num_parameters(&self) -> i64 {
-        self.0.num_parameters()
+        self.counter.num_parameters()
     }
 
     fn operations(&self) -> f64 {
@@ -56,10 +65,10 @@ impl Block for Counted {
     }
 
     fn counter(&self) -> Option<&Counter> {
-        Some(&self.0)
+        Some(&self.counter)
     }
 
     fn counter_mut(&mut self) -> Option<&mut Counter> {
-        Some(&mut self.0)
+        Some(&mut self.counter)
     }
 }

@@ -85,13 +85,26 @@ mod tests {
         let (weight, bias) = (&variables["dense.weight"], &variables["dense.bias"]);
         let hidden = x.flatten(1, -1).linear(weight, Some(bias)).relu();
         let (loss, labels) = (Tensor::from(7f32), Tensor::zeros([6, 2, 1], on));
+        let objective = |labels: &Tensor, train: bool| {
+            let known = labels.ge(0).sum(Kind::Double).double_value(&[]);
+            let objective = graph.forward(&x, train).objective(&loss, labels);
+            objective.double_value(&[]) / known
+        };
         // The mean over 12 labels of both: the loss, and the mean over 6 windows of the penalty.
         let expected = 7.0 / 12.0 + 0.1 * hidden.sum(Kind::Float).double_value(&[]) / 6.0;
-        let objective = |train| {
-            let objective = graph.forward(&x, train).objective(&loss, &labels);
-            objective.double_value(&[]) / 12.0
-        };
-        assert!((objective(true) - expected).abs() < 1e-6, "{expected}");
-        assert!((objective(false) - 7.0 / 12.0).abs() < 1e-6);
+        assert!(
+            (objective(&labels, true) - expected).abs() < 1e-6,
+            "{expected}"
+        );
+        assert!((objective(&labels, false) - 7.0 / 12.0).abs() < 1e-6);
+        // Of one target all labels are masked, of the first window both: 5 labels of 5 windows.
+        let _ = labels.narrow(1, 1, 1).fill_(-1.0);
+        let _ = labels.narrow(0, 0, 1).fill_(-1.0);
+        let others = hidden.narrow(0, 1, 5).sum(Kind::Float).double_value(&[]);
+        let expected = 7.0 / 5.0 + 0.1 * others / 5.0;
+        assert!(
+            (objective(&labels, true) - expected).abs() < 1e-6,
+            "{expected}"
+        );
     }
 }

@@ -36,7 +36,8 @@ impl Block for Mixture {
         if self.classes > 1 {
             return mixed([first, second].map(|logits| {
                 let size = logits.size();
-                let by_class = logits.view([size[0], -1, self.classes, size[2]]);
+                let by_class =
+                    logits.view([size[0], size[1] / self.classes, self.classes, size[2]]);
                 by_class.log_softmax(2, logits.kind()).view(size.as_slice())
             }));
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{SequenceKind, Simulation};
 use crate::error::Error;
-use crate::make::Made;
+use crate::made::Made;
 use crate::recipe::Recipe;
 use crate::schema::{Contig, DataWriter, Header, Locus, Task, Window};
 use crate::text::TextFile;
@@ -25,7 +25,7 @@ pub fn write(kind: &SequenceKind, simulation: &Simulation) -> Result<Made, Error
     let beside = |ending: &str| out.with_file_name(format!("{stem}{ending}"));
     let splits = kind.splits().draw(simulation.num_seqs(), simulation.seed)?;
     let fasta = beside(".fa");
-    let header = header(kind, simulation, &fasta);
+    let header = header(kind, simulation, &fasta)?;
     let mut writer = DataWriter::create(out, &header, false)?;
     let texts = write_texts(simulation, &beside(".simdata"), &fasta)?;
     let mut info = TextFile::create(&beside("_info.txt"))?;
@@ -57,27 +57,22 @@ pub fn write(kind: &SequenceKind, simulation: &Simulation) -> Result<Made, Error
     for text in texts.into_iter().chain([info]) {
         text.close()?;
     }
-    let bytes = std::fs::metadata(out).map_err(Error::io(out))?.len();
-    Ok(Made {
-        splits,
-        notes: vec![format!(
-            "motifs and their places are in {}, what was asked for in {}",
-            beside(".simdata").display(),
-            beside("_info.txt").display()
-        )],
-        path: out.to_owned(),
-        bytes,
-    })
+    let note = format!(
+        "motifs and their places are in {}, what was asked for in {}",
+        beside(".simdata").display(),
+        beside("_info.txt").display()
+    );
+    Made::at(out, header.task, splits, vec![note])
 }
 
 /// Every sequence is a contig, so that predictions are told by its name.
-fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Header {
+fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Result<Header, Error> {
     let contig = |index| Contig {
         name: name(index),
         size: simulation.length as u64,
     };
-    let Recipe { text, hash } = Recipe::of(kind);
-    Header {
+    let Recipe { text, hash } = Recipe::of(kind)?;
+    Ok(Header {
         task: Task::PerWindow,
         length: simulation.length,
         margin: 0,
@@ -94,7 +89,7 @@ fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Header 
         missing: "none".to_owned(),
         recipe: text,
         recipe_hash: hash,
-    }
+    })
 }
 
 fn name(index: usize) -> String {

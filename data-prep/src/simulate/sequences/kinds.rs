@@ -187,6 +187,38 @@ impl SequenceKind {
 }
 
 impl MotifOptions {
+    /// How many motifs positives and negatives get.
+    fn quantities(&self) -> Result<[Quantity; 2], Error> {
+        let of = |min, max| Quantity {
+            min,
+            max,
+            mean: self.mean,
+            zero_prob: self.zero_prob,
+        };
+        let positives = of(self.min, self.max);
+        let negatives = of(
+            self.neg_min.unwrap_or(self.min),
+            self.neg_max.unwrap_or(self.max),
+        );
+        let mut varies = false;
+        for (sequences, quantity, names) in [
+            (self.num_pos, positives, ["--min", "--max"]),
+            (self.num_neg, negatives, ["--neg-min", "--neg-max"]),
+        ] {
+            if sequences > 0 {
+                quantity.check(names).map_err(Error::Request)?;
+                varies |= quantity.poisson_mean().is_some();
+            }
+        }
+        match self.mean {
+            Some(mean) if !varies => Err(Error::Request(format!(
+                "--mean {mean}: every sequence of a label has the same number of motifs; give a --max above --min {}",
+                self.min
+            ))),
+            _ => Ok([positives, negatives]),
+        }
+    }
+
     fn simulation(&self) -> Result<Simulation, Error> {
         let file = self.common.motif_file.as_deref();
         let usual = if file.is_none() {
@@ -195,29 +227,21 @@ impl MotifOptions {
             None
         };
         let motif = Motif::find(self.motif.as_deref().or(usual), file)?;
-        let repeated = |min, max, position| Planting::Repeated {
+        let repeated = |quantity, position| Planting::Repeated {
             motif: 0,
-            quantity: Quantity {
-                min,
-                max,
-                mean: self.mean,
-                zero_prob: self.zero_prob,
-            },
+            quantity,
             position,
         };
-        let (neg_min, neg_max) = (
-            self.neg_min.unwrap_or(self.min),
-            self.neg_max.unwrap_or(self.max),
-        );
+        let [positives, negatives] = self.quantities()?;
         let groups = vec![
             Group {
                 num_seqs: self.num_pos,
-                planting: repeated(self.min, self.max, self.common.position),
+                planting: repeated(positives, self.common.position),
                 label: Label::Positive,
             },
             Group {
                 num_seqs: self.num_neg,
-                planting: repeated(neg_min, neg_max, self.neg_position),
+                planting: repeated(negatives, self.neg_position),
                 label: Label::Negative,
             },
         ];
@@ -229,10 +253,12 @@ impl MotifOptions {
 impl MultiMotifOptions {
     fn simulation(&self) -> Result<Simulation, Error> {
         let motifs = self.common.motifs(&self.motif)?;
+        let quantity = Quantity::uniform(self.min, self.max);
+        quantity.check(["--min", "--max"]).map_err(Error::Request)?;
         let group = Group {
             num_seqs: self.num_seqs,
             planting: Planting::Subset {
-                quantity: Quantity::uniform(self.min, self.max),
+                quantity,
                 position: self.common.position,
             },
             label: Label::WhetherPlanted,
@@ -252,11 +278,14 @@ impl HeterodimerOptions {
             )));
         };
         let target = format!("{}:{}", first.name, second.name);
+        let spacing = Quantity::uniform(self.min_spacing, self.max_spacing);
+        let names = ["--min-spacing", "--max-spacing"];
+        spacing.check(names).map_err(Error::Request)?;
         let groups = vec![
             Group {
                 num_seqs: self.num_pos,
                 planting: Planting::Pair {
-                    spacing: Quantity::uniform(self.min_spacing, self.max_spacing),
+                    spacing,
                     position: self.common.position,
                 },
                 label: Label::Positive,

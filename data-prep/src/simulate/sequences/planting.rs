@@ -53,12 +53,10 @@ pub struct Planted {
 impl Planting {
     /// Whether all that may be planted finds a place in a sequence of `length` bases, each alone.
     pub fn check(&self, motifs: &[Motif], length: usize) -> Result<(), String> {
-        let (quantity, position, width) = match self {
+        let (position, width) = match self {
             Self::Repeated {
-                motif,
-                quantity,
-                position,
-            } => (quantity, position, motifs[*motif].len()),
+                motif, position, ..
+            } => (position, motifs[*motif].len()),
             Self::Subset { quantity, position } => {
                 let most = motifs.len() as u32;
                 if quantity.max > most {
@@ -68,14 +66,13 @@ impl Planting {
                     ));
                 }
                 let widest = motifs.iter().map(Motif::len).max();
-                (quantity, position, widest.unwrap_or(0))
+                (position, widest.unwrap_or(0))
             }
             Self::Pair { spacing, position } => {
                 let both = motifs[0].len() + motifs[1].len();
-                (spacing, position, both + spacing.max as usize)
+                (position, both + spacing.max as usize)
             }
         };
-        quantity.check()?;
         position.check(length, width)
     }
 

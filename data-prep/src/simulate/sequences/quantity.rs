@@ -27,29 +27,33 @@ impl Quantity {
         }
     }
 
-    pub fn check(self) -> Result<(), String> {
+    /// `least` and `largest` are the options that were asked.
+    pub fn check(self, [least, largest]: [&str; 2]) -> Result<(), String> {
         let Self { min, max, .. } = self;
         if min > max {
             return Err(format!(
-                "from {min} to {max} motifs: expected the smaller first"
+                "{least} {min}, {largest} {max}: expected the smaller first"
             ));
         }
         if !(0.0..=1.0).contains(&self.zero_prob) {
-            return Err(format!("{} is not a probability", self.zero_prob));
+            return Err(format!(
+                "--zero-prob {}: expected a probability",
+                self.zero_prob
+            ));
         }
         match self.poisson_mean() {
             Some(mean) if !(mean > 0.0 && mean.is_finite()) => {
-                Err(format!("a mean of {mean} motifs: expected more than 0"))
+                Err(format!("--mean {mean}: expected a number above 0"))
             }
             Some(mean) if self.share_between(mean) < LEAST_SHARE => Err(format!(
-                "a mean of {mean} motifs is too far from {min} to {max}"
+                "--mean {mean}: too far from {least} {min} and {largest} {max}"
             )),
             _ => Ok(()),
         }
     }
 
     /// None where the number is fixed whatever the mean.
-    fn poisson_mean(self) -> Option<f64> {
+    pub fn poisson_mean(self) -> Option<f64> {
         self.mean.filter(|_| self.min < self.max)
     }
 
@@ -169,14 +173,14 @@ mod tests {
                 ..uniform(0, 9)
             },
         ] {
-            assert!(wrong.check().is_err(), "{wrong:?}");
+            assert!(wrong.check(["--min", "--max"]).is_err(), "{wrong:?}");
         }
         assert!(
             Quantity {
                 mean: Some(3.0),
                 ..uniform(2, 4)
             }
-            .check()
+            .check(["--min", "--max"])
             .is_ok()
         );
     }

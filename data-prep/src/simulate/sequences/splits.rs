@@ -27,9 +27,9 @@ impl SplitOptions {
     /// Train, valid and test, as far as they have any, each with its sequences.
     pub fn draw(&self, num: usize, seed: u64) -> Result<Vec<(&'static str, Vec<usize>)>, Error> {
         let wrong = |text: String| Err(Error::Request(text));
-        for share in [self.valid_share, self.test_share] {
+        for (name, share) in [("valid", self.valid_share), ("test", self.test_share)] {
             if !(0.0..=1.0).contains(&share) {
-                return wrong(format!("a share of {share}: expected 0 to 1"));
+                return wrong(format!("--{name}-share {share}: expected 0 to 1"));
             }
         }
         let number = |count: Option<usize>, share: f64| {
