@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Weights of Keras (.h5, .keras) or PyTorch (.pt, .pth, .pth.tar) as a file that `tfbind-mpi import` reads.
 
-    convert_weights.py leopard.h5 leopard.safetensors
+    convert_weights.py leopard.h5 leopard.safetensors --arch unet
     convert_weights.py deepsea.pth deepsea.safetensors --alphabet AGCT
 
 Layers are taken in the order of the file and named as `tfbind-mpi models NAME` names them; docs/weights.md says what
@@ -19,6 +19,10 @@ from pathlib import Path
 import numpy as np
 
 BASES = "ACGT"
+# What is added to the variance in batch norm: here by model, and there unless the file says otherwise.
+EPS_HERE = {"basset": 1e-5} | dict.fromkeys(
+    ("unet", "unet-wide", "unet-attention", "transunet", "tal1-one", "tal1-norm"), 1e-3)
+EPS_TORCH, EPS_KERAS = 1e-5, 1e-3
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Layer:
     tensors: dict = field(default_factory=dict)
     # Of a recurrent layer: a state for every place, not the last alone.
     sequence: bool = True
+    # Of a batch norm, where the file says what is added to the variance.
+    eps: float | None = None
 
 
 def fail(message):
@@ -65,8 +71,25 @@ def recurrent(kernel, state, bias, suffix=""):
     return {f"weight{suffix}": kernel.T, f"recurrent{suffix}": state.T, f"bias{suffix}": bias}
 
 
-def keras_layer(name, class_name, config, arrays):
-    """None for a layer without weights that changes no order."""
+def check_recurrent(name, kind, config, inner, gates):
+    """Here gates are sigmoids and states go through tanh."""
+    if config is None:
+        if gates != "sigmoid":
+            fail(f"{name}: weights alone do not say whether its gates are sigmoids or, as in Keras before 2.3, hard "
+                 "sigmoids; save the whole model, or type --gates sigmoid if you know")
+        return
+    # Before 2.3 a configuration may leave out what was the default.
+    used = inner.get("recurrent_activation", "sigmoid") if kind != "simple_rnn" else "sigmoid"
+    if used != "sigmoid":
+        fail(f"{name}: gates of {used}; here they are sigmoids")
+    if inner.get("activation", "tanh") != "tanh":
+        fail(f"{name}: states through {inner['activation']}; here through tanh")
+    if inner.get("go_backwards") or config.get("merge_mode", "concat") != "concat":
+        fail(f"{name}: read backwards alone, or with directions not side by side, has no counterpart here")
+
+
+def keras_layer(name, class_name, config, arrays, gates=None):
+    """None for a layer without weights that changes no order. `config` is None where the file holds weights alone."""
     kind = kind_of(class_name)
     if kind is None:
         if arrays:
@@ -74,9 +97,9 @@ def keras_layer(name, class_name, config, arrays):
         return None
     if kind == "flatten":
         return Layer(kind)
-    inner = config.get("layer", {}).get("config", config)
-    if inner.get("recurrent_activation", "sigmoid") != "sigmoid":
-        fail(f"{name}: gates of {inner['recurrent_activation']}; here they are sigmoids")
+    inner = (config or {}).get("layer", {}).get("config", config or {})
+    if kind in ("bidirectional", "lstm", "simple_rnn"):
+        check_recurrent(name, kind, config, inner, gates)
     sequence = inner.get("return_sequences", True)
     if kind == "conv1d":
         kernel, *bias = arrays
@@ -90,12 +113,13 @@ def keras_layer(name, class_name, config, arrays):
     if kind == "batch_normalization":
         if len(arrays) != 4:
             fail(f"{name}: a batch norm without scale or centre has no counterpart here")
-        return Layer(kind, dict(zip(("weight", "bias", "running_mean", "running_var"), arrays)))
+        parts = dict(zip(("weight", "bias", "running_mean", "running_var"), arrays))
+        return Layer(kind, parts, eps=inner.get("epsilon"))
     if kind == "dense":
         kernel, *bias = arrays
         return Layer(kind, {"weight": kernel.T, "bias": bias[0] if bias else np.zeros(kernel.shape[1])})
     if kind == "bidirectional":
-        wrapped = config.get("layer", {}).get("class_name", "LSTM")
+        wrapped = (config or {}).get("layer", {}).get("class_name", "LSTM")
         if wrapped != "LSTM" or len(arrays) != 6 or arrays[0].shape[1] != 4 * arrays[1].shape[0]:
             fail(f"{name}: in both directions only an LSTM with biases has a counterpart here")
         return Layer(kind, recurrent(*arrays[:3]) | recurrent(*arrays[3:], "_reverse"), sequence)
@@ -111,7 +135,7 @@ def configs_of(model_config):
     return [(one["config"].get("name", ""), one["class_name"], one["config"]) for one in layers]
 
 
-def read_h5(path):
+def read_h5(path, gates):
     import h5py
 
     with h5py.File(path) as file:
@@ -125,8 +149,8 @@ def read_h5(path):
             name = name.decode() if isinstance(name, bytes) else name
             names = group[name].attrs["weight_names"]
             arrays = [group[name][n.decode() if isinstance(n, bytes) else n][...] for n in names]
-            class_name, settings = known.get(name, (name, {}))
-            layers.append(keras_layer(name, class_name, settings, arrays))
+            class_name, settings = known.get(name, (name, None))
+            layers.append(keras_layer(name, class_name, settings, arrays, gates))
     return [layer for layer in layers if layer]
 
 
@@ -264,18 +288,36 @@ def in_order(tensor, alphabet, kind):
     return tensor[:, order]
 
 
-def convert(path, alphabet=BASES, flatten=None, transposed=()):
+def fold_eps(layer, arch, usual, typed):
+    """The variance plus what is added to it there, less what will be added here: the sum is the same. It may be
+    negative."""
+    if arch is None:
+        fail("--arch is missing: the file has batch norms, and what is added to a variance differs from model to model")
+    if arch not in EPS_HERE:
+        fail(f"--arch {arch}: has no batch norm here, but the file has; models with it: {', '.join(sorted(EPS_HERE))}")
+    if None not in (layer.eps, typed) and layer.eps != typed:
+        fail(f"--bn-eps {typed}: the file itself says {layer.eps}")
+    there = next(eps for eps in (layer.eps, typed, usual) if eps is not None)
+    if there != EPS_HERE[arch]:
+        variance = np.asarray(layer.tensors["running_var"], np.float64)
+        layer.tensors = layer.tensors | {"running_var": variance + there - EPS_HERE[arch]}
+
+
+def convert(path, alphabet=BASES, flatten=None, transposed=(), arch=None, bn_eps=None, gates=None):
     """Tensors of the file by this program's names, f32."""
     if sorted(alphabet) != sorted(BASES):
         fail(f"--alphabet {alphabet}: the four letters A, C, G, T in the order of the file's channels")
     if zipfile.is_zipfile(path) and "config.json" in zipfile.ZipFile(path).namelist():
         layers, from_torch = read_keras(path), False
     elif Path(path).read_bytes()[:8] == b"\x89HDF\r\n\x1a\n":
-        layers, from_torch = read_h5(path), False
+        layers, from_torch = read_h5(path, gates), False
     else:
         layers, from_torch = read_torch(path, transposed), True
     if transposed and not from_torch:
         fail("--transposed is for PyTorch; Keras says so itself")
+    for layer in layers:
+        if layer.kind == "batch_normalization":
+            fold_eps(layer, arch, EPS_TORCH if from_torch else EPS_KERAS, bn_eps)
     if flatten is None:
         # PyTorch's convolutions keep channels together, its recurrent layers places.
         last = [layer.kind for layer in layers if layer.kind not in ("dense", "flatten")][-1:]
@@ -309,9 +351,15 @@ def main():
                         help="which numbers stand side by side in the input of the first dense layer [default: positions; "
                         "channels for PyTorch without a recurrent layer]")
     parser.add_argument("--transposed", default="", help="names of PyTorch's transposed convolutions, comma separated")
+    parser.add_argument("--arch", help="model of `tfbind-mpi models` that the weights are for; needed where the file has "
+                        "batch norms, whose epsilon is another in basset")
+    parser.add_argument("--bn-eps", type=float, help="what batch norms add to the variance, where the file does not say "
+                        "[default: 1e-5 for PyTorch, 1e-3 for Keras]")
+    parser.add_argument("--gates", choices=["sigmoid"], help="of recurrent layers in a Keras file of weights alone, which "
+                        "does not say")
     args = parser.parse_args()
     transposed = [name for name in args.transposed.split(",") if name]
-    tensors = convert(args.source, args.alphabet.upper(), args.flatten, transposed)
+    tensors = convert(args.source, args.alphabet.upper(), args.flatten, transposed, args.arch, args.bn_eps, args.gates)
     write_safetensors(args.out, tensors)
     for name, tensor in tensors.items():
         print(f"{name:<34}{list(tensor.shape)}")

@@ -102,7 +102,7 @@ def features(work):
     words += ["--length", "1000", "--stride", "200", "--bin", "200", "--only-positive"]
     words += ["--valid", "chrVII", "--test", "chrIV,chrXI"]
     data = work.prep("features.h5", "make", *words)
-    # The same steps for both: DeepSEA's own, SGD at rate 1, is made for 4.4 million windows.
+    # The same steps for both: DeepSEA's own, SGD, are made for 4.4 million windows.
     train = ["--width", "0.25", "--epochs", "10", "--metric", "median_auroc"]
     train += ["--optimizer", "adam", "--lr", "0.001", "--global-batch", "64", "--schedule", "cosine"]
     found = compare(work, data, {arch: ["--arch", arch, *train] for arch in ["deepsea", "danq"]}, "median_auroc")
