@@ -11,7 +11,7 @@ use tch::Device;
 
 use crate::{
     data::Windows,
-    engine::EngineChoice,
+    engine::{self, EngineChoice},
     feed::Resident,
     gpu,
     model::{BatchNorm, Layout},
@@ -26,7 +26,8 @@ pub enum Precision {
     /// GPU of compute capability 8 or newer: factors of convolutions rounded to TF32, sums in f32
     Tf32,
     /// Convolutions and what lies between them in bf16; weights, batch norm's statistics, loss and optimizer in f32. On
-    /// a CPU without bf16 instructions it works, slowly
+    /// a CPU the factors of convolutions alone, by the native engine where there is avx512_bf16; without it slowly, by
+    /// libtorch
     Bf16,
 }
 
@@ -247,17 +248,16 @@ impl Compute {
 
     /// The engine for it: what only libtorch can do, libtorch does unless another was typed, which then refuses.
     pub fn engine(&self, typed: EngineChoice) -> EngineChoice {
-        let look_every = self.look_every;
+        let of_native = Self {
+            look_every: self.look_every,
+            precision: match self.precision {
+                Precision::Bf16 if engine::bf16() => Precision::Bf16,
+                _ => Precision::F32,
+            },
+            ..Self::PLAIN
+        };
         match typed {
-            EngineChoice::Auto
-                if *self
-                    != (Self {
-                        look_every,
-                        ..Self::PLAIN
-                    }) =>
-            {
-                EngineChoice::Libtorch
-            }
+            EngineChoice::Auto if *self != of_native => EngineChoice::Libtorch,
             typed => typed,
         }
     }

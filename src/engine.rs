@@ -13,6 +13,7 @@ use counting::Counting;
 use libtorch::Libtorch;
 pub use libtorch::masked_loss;
 pub use native::EngineChoice;
+pub(crate) use native::bf16;
 #[cfg(test)]
 pub(crate) use native::{avx512, fill};
 

@@ -15,6 +15,7 @@
 mod adam;
 mod arena;
 mod backward;
+mod bf16;
 mod conv;
 mod forward;
 mod infer;
@@ -36,6 +37,7 @@ use std::ops::Range;
 
 pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
+use conv::Conv;
 use input::{Input, ScaleShift};
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
 use pack::{Form, Packed};
@@ -134,6 +136,7 @@ impl Stage {
 pub struct Native<L: Lanes> {
     program: Program,
     statistics: Statistics,
+    bf16: bool,
     /// What dropout draws from in the present step.
     key: u64,
     workers: Workers,
@@ -225,12 +228,35 @@ impl<L: Lanes> Native<L> {
             weights: weights.collect(),
             of_workers: of_workers.collect(),
             statistics,
+            bf16: false,
             key: 0,
             workers,
             values: empty(),
             gradients: empty(),
             single: Vec::new(),
             program,
+        }
+    }
+
+    /// From now on convolutions multiply numbers rounded to bf16, and sum in f32.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of `L::Bf16`.
+    pub unsafe fn in_bf16(&mut self) {
+        assert!(L::Bf16::PAIRS && !self.bf16);
+        self.bf16 = true;
+        for weights in self.weights.iter_mut().flatten() {
+            weights.forward.in_pairs();
+            weights.backward.iter_mut().for_each(Packed::in_pairs);
+        }
+    }
+
+    /// # Safety
+    /// The rows are of the shapes of the weights.
+    unsafe fn convolve(&self, kernel: Conv<L::T>) {
+        match self.bf16 {
+            true => L::Bf16::run(kernel),
+            false => L::run(kernel),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
-use tfbind_mpi::{comm::Solo, engine::Net, timeline::Timeline};
+use tfbind_mpi::{comm::Solo, compute::Precision, engine::Net, timeline::Timeline};
 
 use super::{Arguments, task};
 
@@ -14,6 +14,8 @@ const OF_LOSS: f64 = 1e-5;
 const OF_GRADIENT: f64 = 1e-2;
 const OF_RUNNING: f64 = 1e-5;
 const OF_LOGITS: f64 = 1e-4;
+/// With factors of 8 bits instead of 24 every tenth ReLU near 0 decides otherwise; exactness is for the tests to show.
+const OF_BF16: [f64; 4] = [1e-2, 0.7, 1e-3, 1e-2];
 
 pub fn check(arguments: &Arguments) -> Result<()> {
     tch::set_num_threads(arguments.threads as i32);
@@ -37,11 +39,15 @@ pub fn check(arguments: &Arguments) -> Result<()> {
          statistics {of_running:.1e}, logits {of_logits:.1e}",
         rows.len()
     );
+    let [loss, gradient, running, logits] = match arguments.precision {
+        Precision::Bf16 => OF_BF16,
+        _ => [OF_LOSS, OF_GRADIENT, OF_RUNNING, OF_LOGITS],
+    };
     let fits = labels == exact_labels
-        && of_loss < OF_LOSS
-        && of_gradient < OF_GRADIENT
-        && of_running < OF_RUNNING
-        && of_logits < OF_LOGITS;
+        && of_loss < loss
+        && of_gradient < gradient
+        && of_running < running
+        && of_logits < logits;
     ensure!(
         fits,
         "the engine does not compute what libtorch does in double precision"

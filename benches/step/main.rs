@@ -22,6 +22,7 @@ use clap::Parser;
 use tch::{Device, Kind, nn::VarStore};
 use tfbind_mpi::{
     comm::{Comm, Transport, TransportChoice, gather_f32},
+    compute::Precision,
     data::Rows,
     device::{self, DeviceChoice},
     job::on_all_ranks,
@@ -57,6 +58,9 @@ pub struct Arguments {
     width: Option<i64>,
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineChoice,
+    /// bf16 needs avx512_bf16 of the native engine
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     /// Steps timed
     #[arg(long, default_value_t = 21)]
     repeats: usize,

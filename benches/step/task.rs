@@ -4,6 +4,7 @@ use anyhow::Result;
 use half::f16;
 use tch::{Device, Kind};
 use tfbind_mpi::{
+    compute::Compute,
     data::{Draw, Rows},
     engine::{Build, EngineChoice, Net},
     model::{Io, Options},
@@ -49,7 +50,14 @@ pub fn net(arguments: &Arguments, kind: Kind) -> Result<Net> {
         seed: SEED,
         prior: Some(POSITIVES),
     };
-    build.net()
+    let mut net = build.net()?;
+    if kind == Kind::Float {
+        net.compute_as(&Compute {
+            precision: arguments.precision,
+            ..Compute::PLAIN
+        })?;
+    }
+    Ok(net)
 }
 
 /// Random bases, a track that is mostly near zero, and in every fourth window a site of 200 positive bases.

@@ -102,3 +102,20 @@ fn a_v100_and_a_build_without_headers_do_less() {
         1
     );
 }
+
+#[test]
+fn bf16_on_a_cpu_is_the_native_engines_where_the_cpu_has_it() {
+    let form = Compute {
+        precision: Precision::Bf16,
+        ..Compute::PLAIN
+    };
+    let expected = match engine::bf16() {
+        true => EngineChoice::Auto,
+        false => EngineChoice::Libtorch,
+    };
+    assert_eq!(form.engine(EngineChoice::Auto), expected);
+    let layout = Layout::ChannelsLast;
+    let other = Compute { layout, ..form };
+    assert_eq!(other.engine(EngineChoice::Auto), EngineChoice::Libtorch);
+    assert_eq!(form.engine(EngineChoice::Libtorch), EngineChoice::Libtorch);
+}

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Engine;
 use crate::{
+    compute::{Compute, Precision},
     data::Rows,
     flat::FlatTensors,
     model::{BatchNorm, Graph, Io, SumOverRanks},
@@ -38,6 +39,10 @@ pub(crate) fn avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512bw")
+}
+
+pub(crate) fn bf16() -> bool {
+    avx512() && is_x86_feature_detected!("avx512bf16")
 }
 
 /// The best that this CPU has, or a lesser one by the variable `TFBIND_ISA`, for comparisons.
@@ -187,6 +192,30 @@ impl<L: Lanes> Engine for OnFlat<L> {
             .backward(batch, &rows.label, parameters, gradients, &sum);
         timeline.lap(Phase::Backward);
         Ok(sums)
+    }
+
+    fn compute_as(&mut self, compute: &Compute, _: &FlatTensors) -> Result<()> {
+        let own = Compute {
+            look_every: compute.look_every,
+            precision: compute.precision,
+            ..Compute::PLAIN
+        };
+        ensure!(
+            *compute == own,
+            "the native engine has a layout of its own: --layout, --replay and --feed are libtorch's"
+        );
+        if compute.precision == Precision::Bf16 {
+            ensure!(
+                L::Bf16::PAIRS && bf16(),
+                "--precision bf16: the native engine needs a CPU with avx512_bf16; f32, or --engine libtorch"
+            );
+            // SAFETY: the instructions were just found on this CPU.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.native.in_bf16();
+            }
+        }
+        Ok(())
     }
 
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {

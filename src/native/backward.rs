@@ -129,7 +129,7 @@ impl<L: Lanes> Native<L> {
                 (Some(&of), Some(own)) => After::Norm(self.norm_sums(of, window, own)),
                 _ => After::Nothing,
             };
-            L::run(Conv {
+            self.convolve(Conv {
                 x: Input::plain(g, x.length),
                 y: dx_rows,
                 packed,

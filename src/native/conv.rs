@@ -113,7 +113,10 @@ impl<T: Element> Kernel for Conv<'_, T> {
         while from < all {
             let to = (from + places).min(all);
             let sum = matches!(self.packed.form, Form::Parts(_));
-            let x = self.x.gather::<L>(sum, from, to, self.scratch);
+            let x = match L::PAIRS {
+                true => self.x.gather_pairs::<L>(sum, from, to, self.scratch),
+                false => self.x.gather::<L>(sum, from, to, self.scratch),
+            };
             let (mut weights, mut first) = (self.packed.weights.as_ptr(), 0);
             for &block in &self.packed.blocks {
                 match block {
@@ -256,13 +259,13 @@ impl<T: Element> Conv<'_, T> {
     ) -> TileSums<L, R, VECTORS> {
         // `at` may be before the row, in its zeros.
         let mut row = x.at.wrapping_add(at) as *const T;
-        for _ in 0..self.packed.inputs {
+        for _ in 0..self.packed.rows() {
             for tap in 0..taps {
                 let x: [L::V; VECTORS] = std::array::from_fn(|v| L::load(row.add(tap + v * L::N)));
                 for r in 0..R {
                     let weight = L::splat(*weights.add(r));
                     for v in 0..VECTORS {
-                        sums[r][v] = L::fma(weight, x[v], sums[r][v]);
+                        sums[r][v] = L::dot(weight, x[v], sums[r][v]);
                     }
                 }
                 *weights = weights.add(R);

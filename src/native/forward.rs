@@ -120,7 +120,7 @@ impl<L: Lanes> Native<L> {
         unsafe {
             match kind {
                 Kind::Conv { .. } => {
-                    L::run(Conv {
+                    self.convolve(Conv {
                         x: from,
                         y: to,
                         packed: &weights().forward,
@@ -133,7 +133,7 @@ impl<L: Lanes> Native<L> {
                     });
                 }
                 Kind::UpConv => {
-                    L::run(Conv {
+                    self.convolve(Conv {
                         x: from,
                         y: to,
                         packed: &weights().forward,

@@ -114,10 +114,7 @@ impl<T: Element> Input<'_, T> {
             return [even, odd, whole(0)];
         };
         let parts = [whole(0), whole(1), whole(2)];
-        // Places behind the end, counted from the first that is written.
-        let ends =
-            [0, 1].map(|phase| (phase_length(self.length, phase) + MARGIN - from).min(places));
-        let before = MARGIN.saturating_sub(from);
+        let (before, ends) = self.outside(from, places);
         for channel in 0..self.channels() {
             let (even, odd) = (even.row(channel).add(from), odd.row(channel).add(from));
             let (even, odd) = (even.sub(MARGIN), odd.sub(MARGIN));
@@ -134,17 +131,99 @@ impl<T: Element> Input<'_, T> {
                     L::store(to_sum.add(at), L::add(even, odd));
                 }
             }
-            // No place is there: the norm made its shift of the zeros.
-            for at in (0..before).chain(ends[1]..places) {
-                to_odd.add(at).write(T::default());
-                to_sum.add(at).write(*to_even.add(at));
-            }
-            for at in (0..before).chain(ends[0]..places) {
-                to_even.add(at).write(T::default());
-                to_sum.add(at).write(T::default());
-            }
+            clear([to_even, to_odd, to_sum], before, ends, places);
         }
         parts
+    }
+
+    /// As [`Input::gather`], with two channels in a row as pairs of bf16: all is written.
+    ///
+    /// # Safety
+    /// `into` is good for [`room`].
+    #[inline(always)]
+    pub unsafe fn gather_pairs<L: Lanes<T = T>>(
+        &self,
+        sum: bool,
+        from: usize,
+        to: usize,
+        into: *mut T,
+    ) -> Phases<T> {
+        let (places, pairs) = (to - from + HALO, self.channels().div_ceil(2));
+        let whole = |part: usize| Rows {
+            at: into.add(part * pairs * places + MARGIN).wrapping_sub(from),
+            stride: places,
+            rows: pairs,
+            padded: self.rows.padded,
+        };
+        let zero = L::splat(T::default());
+        for pair in 0..pairs {
+            let to = [0, 1, 2].map(|part| into.add((part * pairs + pair) * places));
+            for at in (0..places).step_by(L::N) {
+                let [mut a, mut b] = [[zero; 2]; 2];
+                self.through_norm::<L>(2 * pair, from, at, &mut a);
+                // Of the last pair one may be missing.
+                if 2 * pair + 1 < self.channels() {
+                    self.through_norm::<L>(2 * pair + 1, from, at, &mut b);
+                }
+                L::store(to[0].add(at), L::pair(a[0], b[0]));
+                L::store(to[1].add(at), L::pair(a[1], b[1]));
+                if sum {
+                    L::store(
+                        to[2].add(at),
+                        L::pair(L::add(a[0], a[1]), L::add(b[0], b[1])),
+                    );
+                }
+            }
+            if self.norm.is_some() {
+                let (before, ends) = self.outside(from, places);
+                clear(to, before, ends, places);
+            }
+        }
+        [whole(0), whole(1), whole(2)]
+    }
+
+    /// Even and odd places of a channel, counted from the margin before `from`.
+    #[inline(always)]
+    unsafe fn through_norm<L: Lanes<T = T>>(
+        &self,
+        channel: usize,
+        from: usize,
+        at: usize,
+        phases: &mut [L::V; 2],
+    ) {
+        for phase in 0..2 {
+            let row = self.rows.row(2 * channel + phase).add(from).sub(MARGIN);
+            phases[phase] = L::load(row.add(at));
+            if let Some(norm) = &self.norm {
+                let (scale, shift) = norm.splat::<L>(channel);
+                phases[phase] = L::fma(phases[phase], scale, shift);
+            }
+        }
+    }
+
+    /// Places before the first, and of each phase those up to its end, counted from the first that is written.
+    fn outside(&self, from: usize, places: usize) -> (usize, [usize; 2]) {
+        let ends =
+            [0, 1].map(|phase| (phase_length(self.length, phase) + MARGIN - from).min(places));
+        (MARGIN.saturating_sub(from), ends)
+    }
+}
+
+/// No place is there: the norm made its shift of the zeros.
+#[inline(always)]
+unsafe fn clear<T: Element>(
+    [even, odd, sum]: [*mut T; 3],
+    before: usize,
+    ends: [usize; 2],
+    places: usize,
+) {
+    for at in (0..before).chain(ends[1]..places) {
+        odd.add(at).write(T::default());
+        sum.add(at).write(*even.add(at));
+    }
+    for at in (0..before).chain(ends[0]..places) {
+        even.add(at).write(T::default());
+        sum.add(at).write(T::default());
     }
 }
 

@@ -5,11 +5,19 @@
 
 use std::arch::{asm, x86_64::*};
 
+use half::bf16;
+
+use super::bf16::Avx512Bf16;
+
 /// What a weight or an activation is: f32, or f64 where formulas are proven.
 pub trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
     const KIND: tch::Kind;
     fn of(x: f64) -> Self;
     fn wide(self) -> f64;
+    /// Two numbers rounded to bf16, in the bits of one.
+    fn pair(_: Self, _: Self) -> Self {
+        unreachable!("only of f32")
+    }
 }
 
 impl Element for f32 {
@@ -19,6 +27,10 @@ impl Element for f32 {
     }
     fn wide(self) -> f64 {
         f64::from(self)
+    }
+    fn pair(a: f32, b: f32) -> f32 {
+        let [a, b] = [a, b].map(|x| u32::from(bf16::from_f32(x).to_bits()));
+        f32::from_bits(b << 16 | a)
     }
 }
 
@@ -46,11 +58,15 @@ pub trait Kernel {
 pub unsafe trait Lanes: Copy + 'static {
     type T: Element;
     type V: Copy;
+    /// The same, multiplying pairs of bf16 where there are instructions for it.
+    type Bf16: Lanes<T = Self::T>;
     const N: usize;
     const REGISTERS: usize;
     /// Outputs of a convolution, and taps of a weight gradient, that a tile holds at most.
     const ROWS: usize;
     const TAPS: usize;
+    /// Whether a convolution multiplies pairs of bf16: of two channels, in the place of one f32.
+    const PAIRS: bool = false;
 
     /// Runs a kernel as code of this instruction set.
     unsafe fn run<K: Kernel<T = Self::T>>(kernel: K) -> K::Output;
@@ -77,6 +93,15 @@ pub unsafe trait Lanes: Copy + 'static {
     unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// The elements of even and of odd place of two neighbouring vectors
     unsafe fn even_odd(p: Self::V, q: Self::V) -> (Self::V, Self::V);
+    /// Pairs of the elements of a and b.
+    unsafe fn pair(_: Self::V, _: Self::V) -> Self::V {
+        unreachable!("only where PAIRS")
+    }
+    /// a b + c, of numbers or of pairs.
+    #[inline(always)]
+    unsafe fn dot(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        Self::fma(a, b, c)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +111,7 @@ pub struct Avx512;
 unsafe impl Lanes for Avx512 {
     type T = f32;
     type V = __m512;
+    type Bf16 = Avx512Bf16;
     const N: usize = 16;
     const REGISTERS: usize = 32;
     const ROWS: usize = 8;
@@ -224,6 +250,7 @@ pub struct Avx2;
 unsafe impl Lanes for Avx2 {
     type T = f32;
     type V = __m256;
+    type Bf16 = Self;
     const N: usize = 8;
     const REGISTERS: usize = 16;
     // Of 4 rows x 3 vectors the compiler spills.
@@ -329,6 +356,7 @@ pub struct Double;
 unsafe impl Lanes for Double {
     type T = f64;
     type V = [f64; 8];
+    type Bf16 = Self;
     const N: usize = 8;
     const REGISTERS: usize = 16;
     const ROWS: usize = 4;

@@ -22,6 +22,8 @@ pub enum Form {
 pub struct Packed<T> {
     pub weights: Vec<T>,
     pub form: Form,
+    /// Whether two inputs are a pair of bf16.
+    pairs: bool,
     pub inputs: usize,
     pub outputs: usize,
     /// Outputs of each block.
@@ -41,6 +43,7 @@ impl<T: Element> Packed<T> {
         let mut packed = Self {
             weights: Vec::new(),
             form,
+            pairs: false,
             inputs,
             outputs,
             blocks: shares(outputs, most),
@@ -49,33 +52,59 @@ impl<T: Element> Packed<T> {
         packed
     }
 
+    /// From now on as pairs of bf16.
+    pub fn in_pairs(&mut self) {
+        self.pairs = true;
+        self.weights.truncate(self.outputs * self.of_an_output());
+    }
+
+    /// Rows that the kernel reads: channels, or pairs of them.
+    pub fn rows(&self) -> usize {
+        match self.pairs {
+            true => self.inputs.div_ceil(2),
+            false => self.inputs,
+        }
+    }
+
     /// Weights of an output.
     pub fn of_an_output(&self) -> usize {
         let taps = match &self.form {
             Form::Each | Form::Up => 1,
             Form::Parts(parts) => parts.iter().map(|part| part.taps).sum(),
         };
-        self.inputs * taps
+        self.rows() * taps
     }
 
     /// `weight(output, input, tap)`
     pub fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> T) {
         let (mut place, mut first) = (0, 0);
+        let (rows, inputs, pairs) = (self.rows(), self.inputs, self.pairs);
+        let each = self.of_an_output();
+        // `of` an input; of a row that is a pair both, the last alone where the number is odd.
+        let of_row = |row: usize, of: &dyn Fn(usize) -> T| match pairs {
+            false => of(row),
+            true if 2 * row + 1 == inputs => T::pair(of(2 * row), T::default()),
+            true => T::pair(of(2 * row), of(2 * row + 1)),
+        };
         for &block in &self.blocks {
             let mut rest = self.weights[place..].iter_mut();
             let mut next = |value| *rest.next().expect("a place for each weight") = value;
             match &self.form {
                 Form::Each | Form::Up => {
-                    for input in 0..self.inputs {
-                        (first..first + block).for_each(|output| next(weight(output, input, 0)));
+                    for row in 0..rows {
+                        for output in first..first + block {
+                            next(of_row(row, &|input| weight(output, input, 0)));
+                        }
                     }
                 }
                 Form::Parts(parts) => {
                     for part in parts {
-                        for input in 0..self.inputs {
+                        for row in 0..rows {
                             for tap in 0..part.taps {
                                 for output in first..first + block {
-                                    next(part.weight(tap, |tap| weight(output, input, tap)));
+                                    next(of_row(row, &|input| {
+                                        part.weight(tap, |tap| weight(output, input, tap))
+                                    }));
                                 }
                             }
                         }
@@ -83,7 +112,7 @@ impl<T: Element> Packed<T> {
                 }
             }
             first += block;
-            place += block * self.of_an_output();
+            place += block * each;
         }
     }
 }

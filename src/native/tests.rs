@@ -1,5 +1,6 @@
 //! Every gradient of the native engine against libtorch in double precision.
 
+mod bf16;
 mod dropout;
 
 use half::f16;
@@ -151,6 +152,10 @@ fn step_of<L: Lanes>(case: &Case, smooth: bool, threads: usize) -> (Step, Vec<Sl
     // SAFETY: callers ask for instruction sets that the CPU has.
     let mut native =
         unsafe { Native::<L>::new(Stages::new(&graph, &flat).unwrap(), statistics, threads) };
+    if L::PAIRS {
+        // SAFETY: as above.
+        unsafe { native.in_bf16() };
+    }
     let rows = rows(case.io, case.batch, case.seed);
     let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {
         crate::engine::fill(&rows, case.io, window, channel, phase, to);
