@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 pub use binary::sigmoid;
 pub use classes::{class_name, softmax};
+pub(crate) use targets::quoted;
 pub use targets::{Targets, add_over_targets};
 
 use crate::{comm::Comm, model::Io};

@@ -44,7 +44,9 @@ def machine():
 
 
 def shown(name, values, percent):
-    """Mean and range."""
+    """Mean and range; a text as it is."""
+    if isinstance(values, str):
+        return values
     scale, digits = (100, 2) if percent and name not in PLAIN else (1, 0 if name == "seconds" else 3)
     values = [scale * value for value in values]
     mean = sum(values) / len(values)

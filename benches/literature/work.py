@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,13 @@ class Work:
                 if isinstance(value, (int, float)):
                     found.setdefault(metric, []).append(value)
         return found
+
+    def demo(self, name):
+        """The lines of a lesson's table, as cells."""
+        table = self.folder / "demos" / name / "table.txt"
+        if not table.exists():
+            self.call([self.bin / "tfbind-mpi", "demo", name, "--seeds", len(self.seeds), "--out", table.parent])
+        return [re.split(r"\s{2,}", line.strip()) for line in table.read_text().splitlines() if line.startswith("  ")]
 
     def targets(self, name, metric):
         """A metric of every target of a run of each seed: [{target: value}]."""

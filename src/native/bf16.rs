@@ -1,7 +1,7 @@
 //! Products of bf16 numbers summed in f32, two at a time: for convolutions and for the gradients of their weights. All
 //! else, and everything that is kept, stays f32.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::lanes::{Avx512, Kernel, Lanes};
 
@@ -76,7 +76,7 @@ fn words(a: __m512, b: __m512) -> __m512 {
         0x18_0008, 0x19_0009, 0x1a_000a, 0x1b_000b, 0x1c_000c, 0x1d_000d, 0x1e_000e, 0x1f_000f,
     );
     // SAFETY: both are 64 bytes of plain numbers.
-    let rounded: __m512i = unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(b, a)) };
+    let rounded = unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a)) };
     _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, rounded))
 }
 
@@ -85,6 +85,8 @@ fn words(a: __m512, b: __m512) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn products(a: __m512, b: __m512, c: __m512) -> __m512 {
     // SAFETY: both are 64 bytes of plain numbers.
-    let [a, b]: [__m512bh; 2] = unsafe { [std::mem::transmute(a), std::mem::transmute(b)] };
+    let a = unsafe { transmute::<__m512, __m512bh>(a) };
+    // SAFETY: as above.
+    let b = unsafe { transmute::<__m512, __m512bh>(b) };
     _mm512_dpbf16_ps(c, a, b)
 }

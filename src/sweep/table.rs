@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Progress, write_atomically},
-    metrics::shown,
+    metrics::{quoted, shown},
     scaling::Spread,
 };
 
@@ -259,13 +259,6 @@ fn spread_over_seeds(study: &Study, rows: &mut [Row]) {
             ended: values.len(),
             all: *all,
         });
-    }
-}
-
-fn quoted(cell: &str) -> String {
-    match cell.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.to_string(),
     }
 }
 
