@@ -15,7 +15,6 @@
 mod adam;
 mod arena;
 mod backward;
-mod bf16;
 mod conv;
 mod forward;
 mod infer;
@@ -39,6 +38,8 @@ pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
 use conv::Conv;
 use input::{Input, ScaleShift};
+#[cfg(test)]
+use lanes::Avx512Bf16;
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
 use pack::{Form, Packed};
 use program::{Kind, Program, Stage};

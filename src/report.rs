@@ -1,5 +1,6 @@
 //! What a run says: a progress bar or plain lines, `metrics.jsonl`, and at the end one table. Rank 0 writes.
 
+mod genome;
 pub mod logo;
 pub mod page;
 pub mod svg;

@@ -1,6 +1,7 @@
 //! Several targets and labels that are classes: metrics of each, the same on any number of ranks.
 
 mod explain;
+mod report;
 
 use std::{fs, path::Path};
 
@@ -303,57 +304,6 @@ fn targets_in_another_order_are_refused_and_others_altogether_said() {
     write_these(&run.path("others.h5"), &others);
     let said = run.ok(&["evaluate", "run", "--data", "others.h5", "--device", "cpu"]);
     assert!(said.contains("note: trained on a, b,1"), "{said}");
-}
-
-/// The numbers before each space of a path that is drawn as `M70.0 10.0L71.0 9.0`.
-fn across(path: &str) -> Vec<f64> {
-    let points = path
-        .split(['M', 'L', 'Z'])
-        .filter(|point| !point.is_empty());
-    points
-        .map(|point| point.split(' ').next().unwrap().parse().unwrap())
-        .collect()
-}
-
-#[test]
-fn a_report_is_of_its_split_and_draws_what_windows_score() {
-    let run = trained();
-    for split in ["test", "valid"] {
-        let of = ["--split", split, "--device", "cpu"];
-        run.ok(&[&["evaluate", "run"][..], &of].concat());
-        run.ok(&[&["predict", "run"][..], &of].concat());
-    }
-    let csv = |name: &str| {
-        let text = fs::read_to_string(run.path("run").join(name)).unwrap();
-        let loss = text.lines().nth(1).unwrap().split(',').next().unwrap();
-        format!(">{loss}</td>")
-    };
-    let (test, valid) = (
-        csv("evaluation_metrics.csv"),
-        csv("evaluation_metrics_valid.csv"),
-    );
-    assert_ne!(test, valid);
-    for (split, own, other) in [("valid", &valid, &test), ("test", &test, &valid)] {
-        run.ok(&["report", "run", "--split", split]);
-        let page = fs::read_to_string(run.path("run/report.html")).unwrap();
-        assert!(page.contains(&format!("Metrics on {split}<")), "{split}");
-        assert!(page.contains(&format!("Targets on {split}<")), "{split}");
-        assert!(page.contains(own) && !page.contains(other), "{split}");
-    }
-    let picture = fs::read_to_string(run.path("run/genome.svg")).unwrap();
-    let areas = picture
-        .lines()
-        .filter(|line| line.contains("stroke=\"none\""));
-    let areas: Vec<Vec<f64>> = areas
-        .map(|line| across(line.split('"').nth(1).unwrap()))
-        .collect();
-    // 20,000 bases are more than the split has; four targets are drawn.
-    assert_eq!(areas.len(), 4 * 37);
-    for area in areas {
-        // 815 pixels hold 37 windows.
-        let (first, last) = (area[0], area[area.len() - 1]);
-        assert!((last - first - 815.0 / 37.0).abs() < 0.2, "{area:?}");
-    }
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tfbind_prep::schema::PredictionFile;
 
 use super::{
+    genome::draw,
     logged,
     svg::{BLUE, GREEN, ORANGE, Panel, Svg},
     targets,
@@ -14,14 +14,11 @@ use super::{
 use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
-    data::{Draw, Windows},
     evaluate::{BOTH_STRANDS, name_of_split},
     loss::Loss,
     plan::{read_settings, word},
 };
 
-/// Neighbouring windows drawn in the genome view cover about so many bases.
-const VIEW: usize = 20_000;
 /// The curves of the first three of these that there are.
 const SCORES: [&str; 8] = [
     "median_auroc",
@@ -47,7 +44,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
         true => None,
         false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
     };
-    let genome = genome(&args, &data)?;
+    let genome = draw(&args, &data)?;
     // A plain one, or where there is none that of both strands.
     let of_split = name_of_split(&args.split);
     let evaluations = [("", ""), (BOTH_STRANDS, ", both strands")];
@@ -163,131 +160,6 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
             (x, mean)
         })
         .collect()
-}
-
-/// Signal, labels and predictions along the stretch of the split that holds most positives; none where labels are
-/// classes.
-fn genome(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
-    let windows = Windows::open(data, &args.split)?;
-    if windows.io().classes > 1 {
-        return Ok(None);
-    }
-    let path = args.run.join(format!("predictions_{}.h5", args.split));
-    let predictions = PredictionFile::open(&path)
-        .context("drawing needs predictions: run `tfbind-mpi predict` first")?;
-    let (header, loci) = (&windows.header, windows.loci()?);
-    let length = header.length;
-    let rows: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
-    let positives: Vec<usize> = rows
-        .iter()
-        .map(|row| {
-            Ok(windows
-                .read(&[*row])?
-                .label
-                .iter()
-                .filter(|&&label| label > 0)
-                .count())
-        })
-        .collect::<Result<_>>()?;
-    let span = VIEW.div_ceil(length).min(rows.len());
-    let touching = |first: usize| {
-        (first..first + span - 1).all(|row| {
-            loci[row].contig == loci[row + 1].contig
-                && loci[row].start + length as i64 == loci[row + 1].start
-        })
-    };
-    // Few positives leave room to see what else the model reacts to; many show more sites. Take the richest stretch.
-    let first = (0..=rows.len() - span)
-        .filter(|&first| touching(first))
-        .max_by_key(|&first| positives[first..first + span].iter().sum::<usize>())
-        .unwrap_or(0);
-    let span = if touching(first) { span } else { 1 };
-    let shown = windows.read(&rows[first..first + span])?;
-    let (contig, start) = (
-        &header.contigs[loci[first].contig as usize],
-        loci[first].start as f64,
-    );
-
-    let tracks = header.tracks.len();
-    let targets = header.targets.len().min(4);
-    // Bases that a label speaks for.
-    let scale = length as f64 / header.label_len() as f64;
-    let mut svg = Svg::new(25.0 + (85 * tracks + 150 * targets) as f64);
-    let x = (start, start + (span * length) as f64);
-    let mut top = 25.0;
-    let mut next = |y: (f64, f64), height: f64| {
-        let panel = Panel {
-            top,
-            height,
-            x,
-            y,
-            log: false,
-        };
-        top += height + 25.0;
-        panel
-    };
-    for (track, name) in header.tracks.iter().enumerate() {
-        let values =
-            (0..span).flat_map(|w| &shown.signal[(w * tracks + track) * length..][..length]);
-        let points: Vec<_> = values
-            .enumerate()
-            .map(|(i, value)| (start + i as f64, f64::from(value.to_f32())))
-            .collect();
-        let panel = next(
-            (0.0, points.iter().map(|point| point.1).fold(1e-3, f64::max)),
-            60.0,
-        );
-        svg.frame(
-            &panel,
-            &format!("{name} (normalised: {})", header.normalise),
-        );
-        svg.area(&panel, &points, GREEN);
-    }
-    let predicted = predictions.loci()?;
-    for (target, name) in header.targets.iter().take(targets).enumerate() {
-        let panel = next((0.0, 1.0), 25.0);
-        svg.frame(&panel, &format!("{name}: bound (label)"));
-        for (w, locus) in (0..span).map(|w| (w, &loci[first + w])) {
-            let label = &shown.label[(w * header.targets.len() + target) * header.label_len()..]
-                [..header.label_len()];
-            for run in runs(label) {
-                let at = |i: usize| locus.start as f64 + i as f64 * scale;
-                svg.span(&panel, at(run.0), at(run.1), ORANGE);
-            }
-        }
-        let panel = next((0.0, 1.0), 75.0);
-        svg.frame(&panel, &format!("{name}: predicted probability"));
-        for locus in &loci[first..first + span] {
-            let row = predicted.iter().position(|of| of == locus);
-            let row = row.with_context(|| format!("{}: made from other data", path.display()))?;
-            let values = predictions.read_rows(row..row + 1)?;
-            let values = &values[target * header.label_len()..][..header.label_len()];
-            let points: Vec<_> = values
-                .iter()
-                .enumerate()
-                .flat_map(|(i, &p)| {
-                    let edges = [i, i + 1].map(|edge| locus.start as f64 + edge as f64 * scale);
-                    edges.map(|edge| (edge, f64::from(p)))
-                })
-                .collect();
-            svg.area(&panel, &points, BLUE);
-        }
-        let ends = (format!("{}", x.0), format!("{}", x.1));
-        svg.x_axis(&panel, &contig.name, (&ends.0, &ends.1));
-    }
-    Ok(Some(svg.finish()))
-}
-
-/// Runs of positives as half-open ranges.
-fn runs(label: &[i8]) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for i in (0..label.len()).filter(|&i| label[i] > 0) {
-        match runs.last_mut() {
-            Some(run) if run.1 == i => run.1 = i + 1,
-            _ => runs.push((i, i + 1)),
-        }
-    }
-    runs
 }
 
 fn html_table(caption: &str, csv: &str) -> String {

@@ -5,7 +5,7 @@ use tch::nn::VarStore;
 use super::*;
 use crate::{
     model::{Builder, Graph},
-    native::bf16::Avx512Bf16,
+    native::Avx512Bf16,
 };
 
 /// Logits of two convolutions and a transposed one whose numbers are whole and small, so that bf16 and f32 hold them

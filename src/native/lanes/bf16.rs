@@ -3,7 +3,7 @@
 
 use std::{arch::x86_64::*, mem::transmute};
 
-use super::lanes::{Avx512, Kernel, Lanes};
+use super::{Avx512, Kernel, Lanes};
 
 /// AVX-512 whose convolutions multiply pairs of bf16.
 #[derive(Clone, Copy, Debug)]
