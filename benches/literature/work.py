@@ -34,16 +34,17 @@ class Work:
         words += ["--peaks", f"CTCF={folder / 'ctcf.narrowPeak'}", "--length", "1024"]
         return self.prep("genome.h5", "make", *words, "--valid", "sim9", "--test", "sim10")
 
-    def train(self, data, runs, ranks=1, alone=False):
+    def train(self, data, runs, ranks=1, alone=False, seeds=None):
         """Trains {name: words} from each seed; {name: {metric of the test part, or seconds: [value of each seed]}}. One
         run on each core, unless a run has several ranks or its time counts."""
+        seeds = seeds or self.seeds
         at_once = 1 if alone or ranks > 1 else CORES
-        missing = [(name, seed) for seed in self.seeds for name in runs if not self.table(name, seed).exists()]
+        missing = [(name, seed) for seed in seeds for name in runs if not self.table(name, seed).exists()]
         with ThreadPoolExecutor(at_once) as pool:
             done = [pool.submit(self.one, data, *job, runs[job[0]], ranks, max(1, CORES // at_once // ranks)) for job in missing]
             for run in done:
                 run.result()
-        return {name: self.metrics(name) for name in runs}
+        return {name: self.metrics(name, seeds) for name in runs}
 
     def one(self, data, name, seed, words, ranks, threads):
         run = self.table(name, seed).parent
@@ -57,9 +58,9 @@ class Work:
     def table(self, name, seed):
         return self.folder / "runs" / f"{name}-{seed}" / "evaluation_metrics.json"
 
-    def metrics(self, name):
+    def metrics(self, name, seeds=None):
         found = {}
-        for seed in self.seeds:
+        for seed in seeds or self.seeds:
             said = json.loads(self.table(name, seed).read_text())
             values = {**said["metrics"], "seconds": said["training_time"]}
             for metric, value in values.items():
