@@ -11,7 +11,7 @@
 # make bench-step: the whole training step on one core, samples/s and share of the core's peak.
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
 # make bench-path: what loader, start, evaluation and checkpoints cost.   make bench-growth: time and memory by size.
-# ENGINE chooses what computes in these four.
+# ENGINE chooses what computes in these four; PRECISION=bf16 is for bench-step.
 # make literature: published results beside ours; QUICK=1 a subset with one seed, DATA=FOLDER also on real genomes, ONLY=WORDS rows that
 # hold one of them, between commas.
 SITE  ?= debian
@@ -19,6 +19,7 @@ RANKS ?= 2
 DEMO  ?= runs/demo
 KILLS ?= 200
 ENGINE ?= auto
+PRECISION ?= f32
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -124,7 +125,7 @@ faults:
 bench-step:
 	@. modules/$(SITE)
 	cargo bench --locked --bench step --no-run
-	OMP_NUM_THREADS=1 taskset -c 0 cargo bench --quiet --locked --bench step -- --engine $(ENGINE)
+	OMP_NUM_THREADS=1 taskset -c 0 cargo bench --quiet --locked --bench step -- --engine $(ENGINE) --precision $(PRECISION)
 
 bench-peers:
 	@. modules/$(SITE)

@@ -28,6 +28,7 @@ use tfbind_mpi::{
     job::on_all_ranks,
     model::Arch,
     optim::{Optimizer, Rule},
+    plan::word,
     step::Trainer,
     timeline::{Phase, Timeline},
 };
@@ -212,9 +213,10 @@ fn report(
     print!("{phases}");
     println!("machine      {}", processor());
     println!(
-        "task         {}, engine {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
+        "task         {}, engine {}, {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
         arguments.model.name(),
         engine,
+        word(arguments.precision),
         arguments.length,
         arguments.tracks,
         arguments.batch,
