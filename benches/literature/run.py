@@ -5,7 +5,7 @@
     make literature DATA=../data       also the rows on real genomes; DATA holds yeast/ and human/
     make literature ONLY=tal1,dragonn  rows whose name holds one of these words; printed, and written with --out
 
-Writes the table to --out (benches/results/literature.md). A run that is finished is not run again: remove its folder in
+Writes the table to --out (benches/results/literature.md, of a quick run quick.md in --work). A run that is finished is not run again: remove its folder in
 --work to repeat it.
 """
 
@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="one seed, the rows that take seconds")
     parser.add_argument("--data", type=Path, help="folder with yeast/ and human/")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/literature", help="folder for data and runs")
-    parser.add_argument("--out", type=Path, help="[default: benches/results/literature.md, unless --only is given]")
+    parser.add_argument("--out", type=Path, help="[default: benches/results/literature.md, quick.md in --work, or with --only none]")
     parser.add_argument("--only", default="", help="rows whose name holds one of these words, between commas")
     return parser.parse_args()
 
@@ -67,7 +67,7 @@ def line(row, values):
 def main():
     options = arguments()
     work = Work(ROOT, options.work, options.data, [1] if options.quick else [1, 2, 3])
-    lines, results = [], []
+    lines, results, whys = [], [], []
     chosen = [row for row in rows() if any(word in row.name.lower() for word in options.only.split(",")) and (row.quick or not options.quick)]
     if not chosen:
         sys.exit(f"literature: no row's name holds `{options.only}`")
@@ -79,6 +79,8 @@ def main():
             values = row.measure(work)
         text, reached = line(row, values)
         lines.append(text)
+        if reached is False and row.why:
+            whys.append(f"- Not reached: {row.name}: {row.why}.")
         results.append(reached)
         print(text, flush=True)
     words = [" QUICK=1"] * options.quick + [" DATA=..."] * bool(options.data) + [f" ONLY={options.only!r}"] * bool(options.only)
@@ -92,8 +94,10 @@ def main():
         "| claim | published | ours | reached | command of ours |",
         "|---|---|---|---|---|",
     ]
-    notes = ["", *work.notes] if work.notes else []
-    out = options.out or (None if options.only else ROOT / "benches/results/literature.md")
+    notes = ["", *work.notes, *whys] if work.notes or whys else []
+    # A subset does not take the place of the whole.
+    whole = options.work / "quick.md" if options.quick else ROOT / "benches/results/literature.md"
+    out = options.out or (None if options.only else whole)
     if out:
         out.write_text("\n".join(head + lines + notes) + "\n")
         print(f"table {out}")
