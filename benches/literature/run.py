@@ -5,8 +5,8 @@
     make literature DATA=../data       also the rows on real genomes; DATA holds yeast/ and human/
     make literature ONLY=tal1,dragonn  rows whose name holds one of these words; printed, and written with --out
 
-Writes the table to --out (benches/results/literature.md, of a quick run quick.md in --work). A run that is finished is not run again: remove its folder in
---work to repeat it.
+Writes the table to --out (benches/results/literature.md, of a quick run quick.md in --work), and behind that of all rows
+what was seen in it, remarks.md. A run that is finished is not run again: remove its folder in --work to repeat it.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from work import Work
 # Never shown in percent.
 PLAIN = ("auroc", "average_precision", "seconds")
 ROOT = Path(__file__).resolve().parent.parent.parent
+REMARKS = ROOT / "benches/literature/remarks.md"
 
 
 def arguments():
@@ -95,6 +96,8 @@ def main():
         "|---|---|---|---|---|",
     ]
     notes = ["", *work.notes, *whys] if work.notes or whys else []
+    if not (options.quick or options.only):
+        notes += ["", REMARKS.read_text().strip()]
     # A subset does not take the place of the whole.
     whole = options.work / "quick.md" if options.quick else ROOT / "benches/results/literature.md"
     out = options.out or (None if options.only else whole)
