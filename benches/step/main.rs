@@ -204,6 +204,7 @@ fn report(
     let slowest = |i: usize| ranks.iter().map(|rank| rank[3 + i]).fold(0.0, f32::max);
     let mut times: Vec<f32> = (0..arguments.repeats).map(slowest).collect();
     times.sort_by(f32::total_cmp);
+    let mean = times.iter().map(|&time| f64::from(time)).sum::<f64>() / times.len() as f64;
     let at = |share: f64| f64::from(times[((times.len() - 1) as f64 * share).round() as usize]);
     let samples = (ranks.len() * arguments.batch) as f64 / at(0.5);
     let peak: f64 = ranks.iter().map(|rank| f64::from(rank[0])).sum();
@@ -227,8 +228,9 @@ fn report(
         peak / 1e9
     );
     println!(
-        "{what}_ms {:.3} p95 {:.3} least {:.3} of {}",
+        "{what}_ms {:.3} mean {:.3} p95 {:.3} least {:.3} of {}",
         1e3 * at(0.5),
+        1e3 * mean,
         1e3 * at(0.95),
         1e3 * at(0.0),
         times.len()
