@@ -10,6 +10,7 @@ use tfbind_prep::partial::PartialFile;
 
 use crate::{
     counts::{Counter, Seen},
+    data::Windows,
     engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
@@ -74,6 +75,29 @@ pub struct Header {
 }
 
 impl Header {
+    /// Of a model that is not trained yet, here by one rank.
+    pub fn new(
+        windows: &Windows,
+        arch: Arch,
+        up_activation: Option<Activation>,
+        plan: Settings,
+    ) -> Self {
+        let data = &windows.header;
+        Self {
+            arch,
+            up_activation,
+            io: windows.io(),
+            tracks: data.tracks.clone(),
+            targets: data.targets.clone(),
+            normalise: data.normalise.clone(),
+            data_recipe: data.recipe_hash.clone(),
+            ranks: 1,
+            device: "cpu".into(),
+            progress: Progress::default(),
+            plan,
+        }
+    }
+
     /// What has to be the same for a run to go on: its name, and its value in words, whether typed or not.
     pub fn identity(&self) -> [(&'static str, String); 11] {
         let (plan, io) = (&self.plan, self.io);

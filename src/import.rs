@@ -7,7 +7,7 @@ use tch::{Device, Kind};
 use tfbind_prep::schema::DataFile;
 
 use crate::{
-    checkpoint::{self, Header, Progress, write_atomically},
+    checkpoint::{self, Header, write_atomically},
     cli::ImportArgs,
     data::Windows,
     engine::{Build, EngineChoice},
@@ -51,25 +51,17 @@ pub fn import(args: ImportArgs) -> Result<()> {
     let net = build.net()?;
     let flat = &net.flat;
     Weights::read(&args.weights)?.fill_model(flat)?;
-    let header = Header {
-        arch: args.arch,
+    let settings = Settings {
+        data: Some(args.data.clone()),
+        arch: Some(args.arch),
         up_activation: args.up_activation,
-        io: windows.io(),
-        tracks: windows.header.tracks.clone(),
-        targets: windows.header.targets.clone(),
-        normalise: windows.header.normalise.clone(),
-        data_recipe: windows.header.recipe_hash.clone(),
-        ranks: 1,
+        width: args.width,
+        init: Some(args.weights.clone()),
+        ..Settings::default()
+    };
+    let header = Header {
         device: "elsewhere".into(),
-        progress: Progress::default(),
-        plan: Settings {
-            data: Some(args.data.clone()),
-            arch: Some(args.arch),
-            up_activation: args.up_activation,
-            width: args.width,
-            init: Some(args.weights.clone()),
-            ..Settings::default()
-        },
+        ..Header::new(&windows, args.arch, args.up_activation, settings)
     };
     let shown = args.run.display();
     fs::create_dir_all(&args.run).with_context(|| format!("creating the run folder {shown}"))?;

@@ -86,17 +86,14 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     net.compute_as(&compute)?;
     let optimizer = Optimizer::of_training(&plan, &net.flat, comm.size());
     let mut header = Header {
-        arch: plan.arch,
-        up_activation: plan.options.up_activation,
-        io,
-        tracks: windows.header.tracks.clone(),
-        targets: windows.header.targets.clone(),
-        normalise: windows.header.normalise.clone(),
-        data_recipe: windows.header.recipe_hash.clone(),
         ranks: comm.size(),
         device: device::name(device),
-        progress: Progress::default(),
-        plan: plan.settings.clone(),
+        ..Header::new(
+            &windows,
+            plan.arch,
+            plan.options.up_activation,
+            plan.settings.clone(),
+        )
     };
     if args.resume {
         header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;

@@ -9,7 +9,7 @@ use toml::Table;
 
 use super::{file::Sweep, space, study::Trial};
 use crate::{
-    checkpoint::{Header, Progress},
+    checkpoint::Header,
     comm::{Comm, Solo},
     compute::Compute,
     data::Windows,
@@ -147,18 +147,11 @@ fn begins(comm: &dyn Comm, plan: &Plan, windows: &Windows) -> Result<()> {
     let Some(run) = &plan.settings.kmer_input else {
         return Ok(());
     };
-    let header = Header {
-        arch: plan.arch,
-        up_activation: plan.options.up_activation,
-        io: windows.io(),
-        tracks: windows.header.tracks.clone(),
-        targets: windows.header.targets.clone(),
-        normalise: windows.header.normalise.clone(),
-        data_recipe: windows.header.recipe_hash.clone(),
-        ranks: 1,
-        device: device::name(device),
-        progress: Progress::default(),
-        plan: plan.settings.clone(),
-    };
+    let header = Header::new(
+        windows,
+        plan.arch,
+        plan.options.up_activation,
+        plan.settings.clone(),
+    );
     kmer_input::load(run, &header, &mut net).map(|_| ())
 }
