@@ -12,7 +12,7 @@ use crate::{
     compute::{Compute, Facts, Feed, Replay, Typed},
     data::{Rows, Windows},
     device,
-    engine::Build,
+    engine::{Build, EngineChoice},
     flat::Slot,
     init,
     loader::Loader,
@@ -62,6 +62,7 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     let facts = Facts {
         adam: plan.runs_ahead(),
         plain_only: !plan.arch.paper().convolutional,
+        libtorch: plan.engine == EngineChoice::Libtorch,
         ..Facts::of(device)?
     };
     let compute = Compute {

@@ -9,14 +9,33 @@ const HERE: Facts = Facts {
     synced: false,
     adam: true,
     plain_only: false,
+    libtorch: false,
     data_bytes: 3 << 30,
 };
 
 #[test]
-fn a_cpu_computes_as_libtorch_does() {
+fn a_cpu_computes_plainly_but_for_libtorchs_layout() {
     let cpu = Facts { gpu: None, ..HERE };
     let chosen = Compute::choose(Typed::default(), cpu).unwrap();
     assert_eq!(chosen, Compute::PLAIN);
+    let layout = |plain_only| {
+        let libtorch = true;
+        let facts = Facts {
+            plain_only,
+            libtorch,
+            ..cpu
+        };
+        let chosen = Compute::choose(Typed::default(), facts).unwrap();
+        assert_eq!(
+            chosen.engine(EngineChoice::Libtorch),
+            EngineChoice::Libtorch
+        );
+        chosen.layout
+    };
+    assert_eq!(
+        [layout(false), layout(true)],
+        [Layout::ChannelsLast, Layout::Plain]
+    );
     let refused = |typed| Compute::choose(typed, cpu).unwrap_err().to_string();
     let none = Typed::default();
     let precision = Some(Precision::Tf32);
