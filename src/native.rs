@@ -36,10 +36,10 @@ use std::ops::Range;
 
 pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
-use conv::Conv;
 use input::{Input, ScaleShift};
 #[cfg(test)]
 use lanes::Avx512Bf16;
+use lanes::Kernel;
 pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
 use pack::{Form, Packed};
 use program::{Kind, Program, Stage};
@@ -239,7 +239,7 @@ impl<L: Lanes> Native<L> {
         }
     }
 
-    /// From now on convolutions multiply numbers rounded to bf16, and sum in f32.
+    /// From now on convolutions and the gradients of their weights multiply numbers rounded to bf16, and sum in f32.
     ///
     /// # Safety
     /// The CPU has the instructions of `L::Bf16`.
@@ -253,8 +253,8 @@ impl<L: Lanes> Native<L> {
     }
 
     /// # Safety
-    /// The rows are of the shapes of the weights.
-    unsafe fn convolve(&self, kernel: Conv<L::T>) {
+    /// As the kernel's; its rows are of the shapes of the weights.
+    unsafe fn multiply<K: Kernel<T = L::T>>(&self, kernel: K) -> K::Output {
         match self.bf16 {
             true => L::Bf16::run(kernel),
             false => L::run(kernel),

@@ -129,7 +129,7 @@ impl<L: Lanes> Native<L> {
                 (Some(&of), Some(own)) => After::Norm(self.norm_sums(of, window, own)),
                 _ => After::Nothing,
             };
-            self.convolve(Conv {
+            self.multiply(Conv {
                 x: Input::plain(g, x.length),
                 y: dx_rows,
                 packed,
@@ -227,7 +227,7 @@ impl<L: Lanes> Native<L> {
                     number: group.len(),
                     step,
                 };
-                L::run(WeightGradient {
+                self.multiply(WeightGradient {
                     x: windows(self.input(*x, group.start), self.values.step(*x)),
                     g: windows(gradient(group.start), self.gradients.step(*y)),
                     taps: *taps,

@@ -120,7 +120,7 @@ impl<L: Lanes> Native<L> {
         unsafe {
             match kind {
                 Kind::Conv { .. } => {
-                    self.convolve(Conv {
+                    self.multiply(Conv {
                         x: from,
                         y: to,
                         packed: &weights().forward,
@@ -133,7 +133,7 @@ impl<L: Lanes> Native<L> {
                     });
                 }
                 Kind::UpConv => {
-                    self.convolve(Conv {
+                    self.multiply(Conv {
                         x: from,
                         y: to,
                         packed: &weights().forward,

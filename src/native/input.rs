@@ -63,6 +63,23 @@ impl<T: Element> Input<'_, T> {
         self.rows.rows / 2
     }
 
+    /// One of the channels alone.
+    #[inline(always)]
+    unsafe fn channel(&self, channel: usize) -> Self {
+        Self {
+            rows: Rows {
+                at: self.rows.row(2 * channel),
+                rows: 2,
+                ..self.rows
+            },
+            norm: self.norm.map(|norm| ScaleShift {
+                scale: norm.scale.get_unchecked(channel..channel + 1),
+                shift: norm.shift.get_unchecked(channel..channel + 1),
+            }),
+            ..*self
+        }
+    }
+
     /// Asks for places of all rows that are read soon; without that a short row ends before the processor has seen that
     /// it is read in order.
     #[inline(always)]
@@ -182,6 +199,43 @@ impl<T: Element> Input<'_, T> {
         [whole(0), whole(1), whole(2)]
     }
 
+    /// As [`Input::gather`] of all three, with each place and that of [`halved`] further on as a pair of bf16. Behind `to`
+    /// the second of a pair is what lies there.
+    ///
+    /// # Safety
+    /// `into` is good for [`room`] of the channels, `own` for that of one channel and twice `halved` places.
+    #[inline(always)]
+    pub unsafe fn gather_halves<L: Lanes<T = T>>(
+        &self,
+        from: usize,
+        to: usize,
+        into: *mut T,
+        own: *mut T,
+    ) -> Phases<T> {
+        let half = halved(to - from);
+        let places = half + HALO;
+        for channel in 0..self.channels() {
+            let one = self.channel(channel);
+            let phases = one.gather::<L>(true, from, from + 2 * half, own);
+            for (part, phase) in phases.iter().enumerate() {
+                let of = phase.at.wrapping_add(from).wrapping_sub(MARGIN);
+                let to = into.add((part * self.channels() + channel) * places);
+                for at in (0..places).step_by(L::N) {
+                    let (a, b) = (L::load(of.add(at)), L::load(of.add(half + at)));
+                    L::store(to.add(at), L::pair(a, b));
+                }
+            }
+        }
+        [0, 1, 2].map(|part| Rows {
+            at: into
+                .add(part * self.channels() * places + MARGIN)
+                .wrapping_sub(from),
+            stride: places,
+            rows: self.channels(),
+            padded: self.rows.padded,
+        })
+    }
+
     /// Even and odd places of a channel, counted from the margin before `from`.
     #[inline(always)]
     unsafe fn through_norm<L: Lanes<T = T>>(
@@ -225,6 +279,11 @@ unsafe fn clear<T: Element>(
         even.add(at).write(T::default());
         sum.add(at).write(T::default());
     }
+}
+
+/// Places of the first half of a block, at least as many as of the second.
+pub fn halved(places: usize) -> usize {
+    places.div_ceil(2 * HALO) * HALO
 }
 
 /// Elements that [`Input::gather`] may write.

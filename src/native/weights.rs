@@ -4,8 +4,8 @@
 //! of products.
 
 use super::{
-    conv::Rows,
-    input::{Input, room},
+    conv::{HALO, Rows},
+    input::{Input, halved, room},
     lanes::{Element, Kernel, Lanes},
     pack::shares,
     phases::{Reads, parts},
@@ -28,43 +28,51 @@ pub struct Windows<'a, T> {
 }
 
 impl<T: Element> Windows<'_, T> {
-    /// Phases of a block of the first window, and elements from a window to the next in each of them.
+    /// Phases of a block of the first window, and elements from a window to the next in each of them; halves of the block
+    /// as pairs where numbers are multiplied so. `own` is for a channel on its way.
     #[inline(always)]
     unsafe fn gather<L: Lanes<T = T>>(
         &self,
         from: usize,
         to: usize,
         into: *mut T,
+        own: *mut T,
     ) -> [(Rows<T>, usize); 3] {
         let step = room(self.first.channels(), to - from);
         let mut window = self.first;
-        let first = window.gather::<L>(true, from, to, into);
-        for number in 1..self.number {
-            window.rows.at = window.rows.at.add(self.step);
-            window.gather::<L>(true, from, to, into.add(number * step));
+        let mut all = [window.rows; 3];
+        for number in 0..self.number {
+            let into = into.add(number * step);
+            let phases = match L::PAIRS {
+                true => window.gather_halves::<L>(from, to, into, own),
+                false => window.gather::<L>(true, from, to, into),
+            };
+            if number == 0 {
+                all = phases;
+            }
+            // Behind the last window it is not read.
+            window.rows.at = window.rows.at.wrapping_add(self.step);
         }
-        let of_phases = if self.first.norm.is_some() {
+        let of_phases = if L::PAIRS || self.first.norm.is_some() {
             step
         } else {
             self.step
         };
-        [
-            (first[0], of_phases),
-            (first[1], of_phases),
-            (first[2], step),
-        ]
+        [(all[0], of_phases), (all[1], of_phases), (all[2], step)]
     }
 }
 
 /// Places of a phase that are worked on at once.
 fn block_places<T>(inputs: usize, outputs: usize, padded: usize) -> usize {
     let places = BLOCK_BYTES / (size_of::<T>() * (inputs + outputs));
-    (places / 16 * 16).max(320).min(padded)
+    // Whole vectors in both halves of all blocks but the last, behind which a gradient is 0.
+    (places / (2 * HALO) * 2 * HALO).max(320).min(padded)
 }
 
 /// Elements of scratch for so many windows of padded rows.
 pub fn scratch<T>(inputs: usize, outputs: usize, padded: usize, windows: usize) -> usize {
-    windows * room(inputs + outputs, block_places::<T>(inputs, outputs, padded))
+    let places = block_places::<T>(inputs, outputs, padded);
+    windows * room(inputs + outputs, places) + room(1, 2 * halved(places))
 }
 
 /// Adds to `sums` the gradients of all parts of a convolution, in an order of its own: see [`WeightGradient::unpack`].
@@ -154,9 +162,14 @@ impl<T: Element> Kernel for WeightGradient<'_, T> {
         let mut from = 0;
         while from < padded {
             let to = (from + places).min(padded);
-            let x = self.x.gather::<L>(from, to, self.scratch);
-            let behind = self.scratch.add(self.x.number * room(inputs, to - from));
-            let g = self.g.gather::<L>(from, to, behind);
+            let of_g = self.scratch.add(self.x.number * room(inputs, to - from));
+            let own = of_g.add(self.g.number * room(outputs, to - from));
+            let x = self.x.gather::<L>(from, to, self.scratch, own);
+            let g = self.g.gather::<L>(from, to, of_g, own);
+            let end = match L::PAIRS {
+                true => from + halved(to - from),
+                false => to,
+            };
             let mut sums = self.sums.as_mut_ptr();
             for part in parts(self.taps) {
                 let ((x, x_step), (g, g_step)) = match part.reads {
@@ -174,7 +187,7 @@ impl<T: Element> Kernel for WeightGradient<'_, T> {
                         windows: self.x.number,
                         steps: [x_step, g_step],
                         from,
-                        to,
+                        to: end,
                         sums,
                     };
                     at.run::<L>(tile.taps, tile.outputs);
@@ -239,7 +252,7 @@ impl<T: Element, const K: usize, const R: usize> Kernel for SizedTile<T, K, R> {
                     ($($t:literal)*) => { $(if K > $t {
                         let shifted = L::shifted::<$t>(p, q, x);
                         for r in 0..R {
-                            sums[$t][r] = L::fma(rows[r], shifted, sums[$t][r]);
+                            sums[$t][r] = L::dot(rows[r], shifted, sums[$t][r]);
                         }
                     })* };
                 }
