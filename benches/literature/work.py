@@ -68,6 +68,11 @@ class Work:
                     found.setdefault(metric, []).append(value)
         return found
 
+    def validated(self, name, seed):
+        """The best value on the validation part of the metric that the run was led by."""
+        lines = self.table(name, seed).with_name("metrics.jsonl").read_text().splitlines()
+        return [event["best"] for event in map(json.loads, lines) if event["event"] == "evaluation"][-1]
+
     def demo(self, name):
         """The lines of a lesson's table, as cells."""
         table = self.folder / "demos" / name / "table.txt"

@@ -1,6 +1,7 @@
 //! The program from outside, on small genome files.
 
 mod context;
+mod context_errors;
 mod errors;
 mod export;
 mod make;
@@ -10,5 +11,6 @@ mod sequence_files;
 mod sequences;
 mod simdata;
 mod simulate;
+mod sources;
 mod support;
 mod targets;
