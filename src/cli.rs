@@ -193,9 +193,10 @@ pub struct PredictArgs {
 pub struct ExplainArgs {
     #[command(flatten)]
     pub apply: ApplyArgs,
-    /// How relevance is found
-    #[arg(long, value_enum, default_value = "integrated-gradients")]
-    pub method: Method,
+    /// How relevance is found [default: integrated-gradients, or occlusion where there is no gradient: of counts, with
+    /// --both-strands, with --engine native]
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
     /// Target to explain [default: the only one]
     #[arg(long)]
     pub target: Option<String>,

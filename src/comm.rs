@@ -10,7 +10,7 @@ mod transport;
 mod watch;
 
 pub use ffi::{end_now, floats, floats_mut};
-pub use mpi::{Mpi, end_job};
+pub use mpi::{Mpi, end_job, say_alone};
 pub use nccl::Nccl;
 pub use solo::Solo;
 pub use transport::{Transport, TransportChoice};

@@ -64,10 +64,7 @@ pub trait Engine {
     /// The gradient, with respect to the input [B, C, L], of the sum that `score` makes of the logits [B, T, M] with
     /// running statistics.
     fn input_gradient(&self, _: &Tensor, _: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
-        bail!(
-            "this model or engine has no gradient of its input (counts, --both-strands, --engine native): --method occlusion \
-             needs none"
-        )
+        bail!("this engine has no gradient of its input")
     }
     /// Logits [B, T, M] with running statistics, in row-major order.
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>>;

@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw};
+use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw, engine::EngineChoice};
 use relevance::How;
 
 /// Of integrated gradients, unless others are typed.
@@ -37,6 +37,10 @@ impl Method {
         let shown = self.to_possible_value().expect("no variant is hidden");
         shown.get_name().to_string()
     }
+
+    fn of_gradients(self) -> bool {
+        matches!(self, Self::GradientInput | Self::IntegratedGradients)
+    }
 }
 
 /// What every method begins with.
@@ -51,22 +55,21 @@ struct Task {
 }
 
 pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
-    check_options(&args)?;
-    args.apply.gradients = matches!(
-        args.method,
-        Method::GradientInput | Method::IntegratedGradients
-    );
+    check_options(&args, args.method.unwrap_or(Method::IntegratedGradients))?;
+    args.apply.gradients = args.method.is_none_or(Method::of_gradients);
     let applied = Applied::open(comm, &args.apply)?;
     ensure!(
         !applied.counted_them,
         "{}: explain changes windows, and these were counted as they are: another --split",
         applied.data.display()
     );
+    let method = settle(comm, &args, &applied)?;
+    check_options(&args, method)?;
     let (rows, targets) = (applied.windows.num_rows(), &applied.windows.header.targets);
     let wanted = args.windows.unwrap_or(rows);
     ensure!(
         (1..=rows).contains(&wanted),
-        "--windows {wanted}: the split holds {rows}"
+        "--windows {wanted}: 1 to {rows}, which the split holds"
     );
     let target = match (&args.target, targets.as_slice()) {
         (None, [_]) => 0,
@@ -82,7 +85,7 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
     if comm.rank() == 0 {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let mut name = format!("{}_{}", args.method.name(), args.apply.split);
+    let mut name = format!("{}_{}", method.name(), args.apply.split);
     if targets.len() > 1 {
         name += &format!("_{}", in_a_file_name(targets, target));
     }
@@ -94,7 +97,7 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
         stem,
         applied,
     };
-    match args.method {
+    match method {
         Method::GradientInput => relevance::write(comm, task, How::Gradient),
         Method::IntegratedGradients => {
             relevance::write(comm, task, How::Integrated(args.steps.unwrap_or(STEPS)))
@@ -102,14 +105,43 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
         Method::Occlusion => relevance::write(comm, task, How::Occlusion),
         Method::FlankShuffle | Method::FlankRandom => {
             let seed = args.seed.unwrap_or(1);
-            flanks::write(comm, task, args.method, args.keep.as_deref(), seed)
+            flanks::write(comm, task, method, args.keep.as_deref(), seed)
+        }
+    }
+}
+
+/// The method that was typed, or one that the model can be explained by.
+fn settle(comm: &dyn Comm, args: &ExplainArgs, applied: &Applied) -> Result<Method> {
+    let header = &applied.header;
+    let without = if header.arch.paper().recipe.counts.is_some() {
+        Some("a table of counts")
+    } else if header.plan.kmer_input.is_some() {
+        Some("a model that reads counts (--kmer-input)")
+    } else if args.apply.both_strands {
+        Some("a mean of both strands (--both-strands)")
+    } else if args.apply.engine == EngineChoice::Native {
+        Some("the native engine (--engine native)")
+    } else {
+        None
+    };
+    match (args.method, without) {
+        (Some(method), Some(what)) if method.of_gradients() => bail!(
+            "--method {}: {what} has no gradient of its input; --method occlusion needs none",
+            method.name()
+        ),
+        (Some(method), _) => Ok(method),
+        (None, None) => Ok(Method::IntegratedGradients),
+        (None, Some(what)) => {
+            if comm.rank() == 0 {
+                println!("method occlusion: {what} has no gradient of its input");
+            }
+            Ok(Method::Occlusion)
         }
     }
 }
 
 /// What only some methods have is an error with the others.
-fn check_options(args: &ExplainArgs) -> Result<()> {
-    let method = args.method;
+fn check_options(args: &ExplainArgs, method: Method) -> Result<()> {
     ensure!(
         args.steps.is_none() || method == Method::IntegratedGradients,
         "--steps belongs to --method integrated-gradients, not to {}",

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, anyhow};
 
 use crate::{
-    comm::{Comm, Mpi, end_job, end_now, place},
+    comm::{Comm, Mpi, end_job, end_now, place, say_alone},
     stop,
 };
 
@@ -57,6 +57,11 @@ pub fn on_all_ranks(
     }));
     match run(&comm) {
         Ok(code) => code,
+        // Alone, MPI ends as ever: an abort would add words of its own.
+        Err(err) if comm.size() == 1 => {
+            say_alone(&brief(&format!("{err:#}")));
+            ExitCode::FAILURE
+        }
         Err(err) => end(&format!("{err:#}")),
     }
 }

@@ -97,7 +97,8 @@ impl<'a> Log<'a> {
                 println!(
                     "      resumed  after step {} (epoch {})",
                     progress.step,
-                    progress.epoch + 1
+                    // Behind the last there is none to go on with.
+                    (progress.epoch + 1).min(plan.epochs)
                 );
             }
         }
@@ -236,7 +237,13 @@ impl<'a> Log<'a> {
                 format!("{} at step {}", shown(progress.best), progress.best_step),
             ),
             ("training_time", format!("{:.1}", progress.training_seconds)),
-            ("samples_per_s", format!("{:.1}", self.samples_per_second())),
+            (
+                "samples_per_s",
+                format!(
+                    "{:.1}",
+                    progress.samples as f64 / progress.training_seconds.max(f64::MIN_POSITIVE)
+                ),
+            ),
             ("data_wait_s", format!("{waited:.2}")),
             ("communication_s", format!("{communicating:.2}")),
             ("ranks", self.comm.size().to_string()),

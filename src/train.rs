@@ -142,7 +142,10 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     };
     let nothing_left = progress.finished || progress.epoch >= plan.epochs;
     if nothing_left && !progress.due {
-        log.say("nothing left to do: raise --epochs or --patience to go on");
+        log.say(match plan.arch.paper().recipe.counts {
+            Some(_) => "nothing left to do: all training windows are counted",
+            None => "nothing left to do: raise --epochs or --patience to go on",
+        });
     }
     while !stopping {
         // A run that was interrupted in an evaluation goes on with that.

@@ -294,8 +294,20 @@ fn counts_rest_on_the_bases_they_are_of_and_no_others() {
     let mut run = Run::new();
     write(&run, "data.h5", 9, Central::Base);
     run.train("kmer", &["--arch", "kmer", "--kmer", "2"]);
-    let refused = run.fails(&["explain", "kmer"]);
-    assert!(refused.contains("--method occlusion"), "{refused}");
+    let said = run.ok(&["explain", "kmer", "--windows", "5"]);
+    assert!(
+        said.contains("method occlusion: a table of counts"),
+        "{said}"
+    );
+    let refused = run.fails(&["explain", "kmer", "--method", "gradient-input"]);
+    assert!(
+        refused.contains("a table of counts has no gradient"),
+        "{refused}"
+    );
+    let refused = run.fails(&["explain", "kmer", "--steps", "4"]);
+    assert!(refused.contains("not to occlusion"), "{refused}");
+    let page = run.ranks(1).ok(&["report", "kmer"]);
+    assert!(page.contains("report.html"), "{page}");
     let occlusion = [
         "explain",
         "kmer",

@@ -133,8 +133,12 @@ pub fn end_job(rank: usize, host: &str, cause: &str) -> ! {
 
 /// In one piece: mpirun mixes what several ranks write in parts.
 pub fn say(rank: usize, host: &str, cause: &str) {
-    let line = format!("error: rank {rank} on {host}: {}{cause}\n", within());
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    say_alone(&format!("rank {rank} on {host}: {}{cause}", within()));
+}
+
+/// Where there is one rank.
+pub fn say_alone(cause: &str) {
+    let _ = std::io::stderr().write_all(format!("error: {cause}\n").as_bytes());
 }
 
 pub fn end_all() -> ! {

@@ -183,7 +183,7 @@ impl Engine for Libtorch {
     fn input_gradient(&self, x: &Tensor, score: &dyn Fn(&Tensor) -> Tensor) -> Result<Tensor> {
         ensure!(
             self.model.counter().is_none(),
-            "the model reads counts (--kmer-input), and counts have no gradient: --method occlusion"
+            "the model reads counts (--kmer-input), and counts have no gradient"
         );
         let x = x.detach().to_device(self.device).set_requires_grad(true);
         // cuDNN's recurrent layers know no backward pass outside training.

@@ -103,9 +103,10 @@ fn curves(run: &Path, minimised: Loss) -> Result<String> {
             .filter_map(|line| point(line, &line["valid"][name]))
             .collect()
     };
-    ensure!(!train.is_empty(), "{}: no step is logged", run.display());
-
-    let x = (0.0, train.last().expect("not empty").0);
+    // What counts has no training loss.
+    let steps = lines.iter().filter_map(|line| line["step"].as_f64());
+    let x = (0.0, steps.fold(0.0, f64::max));
+    ensure!(x.1 > 0.0, "{}: no step is logged", run.display());
     let losses = || {
         train
             .iter()
@@ -113,10 +114,15 @@ fn curves(run: &Path, minimised: Loss) -> Result<String> {
             .map(|point| point.1)
             .filter(|&loss| loss > 0.0)
     };
-    let y = (
+    let mut y = (
         losses().fold(f64::INFINITY, f64::min),
         losses().fold(0.0, f64::max),
     );
+    if y.0 >= y.1 {
+        // One value, or none, in the middle.
+        let middle = if y.1 > 0.0 { y.1 } else { 1.0 };
+        y = (middle / 2.0, middle * 2.0);
+    }
     let mut svg = Svg::new(430.0);
     let loss = Panel {
         top: 25.0,
@@ -128,10 +134,18 @@ fn curves(run: &Path, minimised: Loss) -> Result<String> {
     svg.frame(&loss, "loss a label (log scale)");
     svg.line(&loss, train.iter().copied(), "#b9cde0", 1.0);
     svg.line(&loss, smooth(&train), BLUE, 1.5);
-    svg.line(&loss, valid.iter().copied(), ORANGE, 2.0);
+    curve(&mut svg, &loss, &valid, ORANGE);
     let training = format!("training ({}, smoothed)", word(minimised));
-    svg.text(880.0, 42.0, "end", BLUE, &training);
-    svg.text(880.0, 58.0, "end", ORANGE, "validation (cross-entropy)");
+    let named = [
+        ("validation (cross-entropy)", ORANGE, &valid),
+        (&training, BLUE, &train),
+    ];
+    let named = named.iter().filter(|(_, _, points)| !points.is_empty());
+    legend(
+        &mut svg,
+        &loss,
+        named.map(|&(name, colour, _)| (name, colour)),
+    );
     let scores = Panel {
         top: 220.0,
         height: 175.0,
@@ -140,19 +154,44 @@ fn curves(run: &Path, minimised: Loss) -> Result<String> {
         log: false,
     };
     svg.frame(&scores, "validation scores");
-    let drawn = SCORES.iter().map(|name| (name, score(name)));
+    let drawn = SCORES.iter().map(|name| (*name, score(name)));
     let drawn = drawn.filter(|(_, points)| !points.is_empty());
-    for (row, ((name, points), colour)) in drawn.zip([BLUE, ORANGE, GREEN]).enumerate() {
-        svg.line(&scores, points, colour, 2.0);
-        svg.text(880.0, 345.0 + 16.0 * row as f64, "end", colour, name);
+    let drawn: Vec<_> = drawn.zip([BLUE, ORANGE, GREEN]).collect();
+    for ((_, points), colour) in &drawn {
+        curve(&mut svg, &scores, points, colour);
     }
+    let named = drawn.iter();
+    legend(
+        &mut svg,
+        &scores,
+        named.map(|((name, _), colour)| (*name, *colour)),
+    );
     svg.x_axis(&scores, "step", ("0", &format!("{}", x.1)));
     Ok(svg.finish())
 }
 
+/// A line, or the only point there is.
+fn curve(svg: &mut Svg, panel: &Panel, points: &[(f64, f64)], colour: &str) {
+    match points {
+        [only] => svg.dot(panel, *only, colour),
+        _ => svg.line(panel, points.iter().copied(), colour, 2.0),
+    }
+}
+
+/// Names of curves above the right end of a panel.
+fn legend<'a>(svg: &mut Svg, panel: &Panel, curves: impl Iterator<Item = (&'a str, &'a str)>) {
+    // Of a letter at the picture's size, and between names.
+    let (letter, gap) = (6.2, 20.0);
+    let mut end = 885.0;
+    for (name, colour) in curves {
+        svg.text(end, panel.top - 5.0, "end", colour, name);
+        end -= letter * name.len() as f64 + gap;
+    }
+}
+
 /// Exponential mean over about 20 steps.
 fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mut mean = points[0].1;
+    let mut mean = points.first().map_or(0.0, |first| first.1);
     points
         .iter()
         .map(|&(x, y)| {

@@ -96,7 +96,7 @@ fn explain_asks_no_count_for_what_it_has_not() {
         let asked = ["explain", "mlp", "--method", method, "--windows", "5"];
         let error = run.fails(&[&asked[..], &["--device", "cpu"]].concat());
         assert!(
-            error.contains("counts have no gradient: --method occlusion"),
+            error.contains("(--kmer-input) has no gradient of its input; --method occlusion"),
             "{error}"
         );
     }
