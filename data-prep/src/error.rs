@@ -177,6 +177,25 @@ pub(crate) fn contig_hint<'a>(name: &str, known: impl Iterator<Item = &'a str> +
             " (it has `{other}`: one file names contigs with `chr`, the other without)"
         );
     }
-    let some: Vec<_> = known.take(5).collect();
-    format!(" (it has {}, …)", some.join(", "))
+    let some: Vec<_> = known.clone().take(5).collect();
+    let more = if known.count() > some.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!(" (it has {}{more})", some.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_says_whether_there_are_more_contigs() {
+        let hint = |known: &[&'static str]| contig_hint("chr9", known.iter().copied());
+        assert_eq!(hint(&["a", "b", "c"]), " (it has a, b, c)");
+        let six = ["a", "b", "c", "d", "e", "f"];
+        assert_eq!(hint(&six), " (it has a, b, c, d, e, …)");
+        assert_eq!(hint(&six[..5]), " (it has a, b, c, d, e)");
+    }
 }

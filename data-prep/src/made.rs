@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::schema::{Counts, Task};
+use crate::schema::{Central, Counts, Task};
 
 #[derive(Debug)]
 pub struct Made {
@@ -34,17 +34,16 @@ impl Made {
     }
 
     /// Of windows around a hidden base: shares of the classes.
-    fn classes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bases = self.splits.iter().any(|(_, counts)| counts.bases != [0; 4]);
-        let classes: &[&str] = if bases { &["A", "C", "G", "T"] } else { &["1"] };
+    fn classes(&self, f: &mut fmt::Formatter<'_>, central: Central) -> fmt::Result {
         write!(f, "{:<8} {:>13}", "split", "windows")?;
-        classes
+        central
+            .class_names()
             .iter()
             .try_for_each(|class| write!(f, " {class:>8}"))?;
         writeln!(f)?;
         for (split, counts) in &self.splits {
             write!(f, "{split:<8} {:>13}", counts.windows)?;
-            let labels = if bases {
+            let labels = if central == Central::Base {
                 &counts.bases[..]
             } else {
                 &[counts.positives]
@@ -99,7 +98,7 @@ impl fmt::Display for Made {
             writeln!(f, "note: {note}")?;
         }
         match self.task {
-            Task::Central(_) => self.classes(f)?,
+            Task::Central(central) => self.classes(f, central)?,
             _ => self.labels(f)?,
         }
         write!(

@@ -38,23 +38,14 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
-    if skipped > 0 {
-        notes.push(format!(
+    match skipped {
+        0 => {}
+        1 => notes.push("1 interval on a contig that the FASTA lacks was left out".to_owned()),
+        _ => notes.push(format!(
             "{skipped} intervals on contigs that the FASTA lacks were left out"
-        ));
+        )),
     }
-    if targets.others > 0 {
-        notes.push(format!(
-            "{} files of --peaks-dir are neither BED nor narrowPeak and were left out",
-            targets.others
-        ));
-    }
-    if targets.deeper > 0 {
-        notes.push(format!(
-            "{} folders lie in a group's folder of --peaks-dir; they were not looked into",
-            targets.deeper
-        ));
-    }
+    notes.extend(targets.left_out());
     if let Some(group) = &options.only_positive {
         plan.keep_only(targets.of_group(group)?);
     }

@@ -91,18 +91,24 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
     let blind = majority(&all);
     let stuck = of_all.iter().filter(|&&share| share <= blind).count();
     let (net, _) = runs[0].open("valid")?;
+    let epochs = match stage.epochs(EPOCHS) {
+        1 => "1 epoch".to_string(),
+        num => format!("{num} epochs"),
+    };
+    let seeds = match runs.len() {
+        1 => "One seed, which is".to_string(),
+        num => format!("Mean and range of {num} seeds, which are"),
+    };
     let mut table = Table {
         title: format!(
-            "does 111 stand among ten bits? {} -> Dense(1), SGD at 0.01, {} epochs of {TRAIN} sequences",
-            detector.what,
-            stage.epochs(EPOCHS)
+            "does 111 stand among ten bits? {} -> Dense(1), SGD at 0.01, {epochs} of {TRAIN} sequences",
+            detector.what
         ),
         heads: vec!["", "published", "ours"],
         rows: Vec::new(),
         notes: vec![format!(
-            "Mean and range of {} seeds, which are of the weights and the order; the sequences stay. The class prints 40\n\
-             predictions beside their labels, and no accuracy. Here the last bias starts at the share of positives.",
-            runs.len()
+            "{seeds} of the weights and the order; the sequences stay. The class prints 40\n\
+             predictions beside their labels, and no accuracy. Here the last bias starts at the share of positives."
         )],
     };
     let ours = parameters(&net, detector.layer).to_string();
@@ -122,8 +128,9 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
     table.row(["majority, all 1024 sequences", NONE, &percent(&[blind])]);
     table.row(["accuracy, all 1024 sequences", NONE, &percent(&of_all)]);
     if stuck > 0 {
+        let are = if stuck == 1 { "is" } else { "are" };
         table.notes.push(format!(
-            "{stuck} of {} runs are no better than the majority, as happens when {}.",
+            "{stuck} of {} runs {are} no better than the majority, as happens when {}.",
             runs.len(),
             detector.stuck
         ));

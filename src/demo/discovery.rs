@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+/// [`MOTIF`] as the table has it.
+const PLANTED: &str = "111";
 const SEQUENCES: usize = 40;
 /// An upper bound of the motif's width, which the class takes as known.
 const WIDTH: usize = 7;
@@ -47,7 +49,7 @@ pub fn show(stage: &Stage) -> Result<Table> {
             "dense weights > 0",
             "planted",
             "found",
-            "why not",
+            "why not 111",
         ],
         rows: Vec::new(),
         notes: vec![format!(
@@ -62,7 +64,7 @@ pub fn show(stage: &Stage) -> Result<Table> {
             &of.positives.to_string(),
             &of.pwm.sites().to_string(),
             &format!("{:.0} %", 100.0 * of.positive_weights),
-            "111",
+            PLANTED,
             &of.pwm.consensus(CALLED),
             &of.why_not(),
         ]);
@@ -143,9 +145,12 @@ impl Discovery {
             .into_iter()
             .filter_map(|(is, reason)| is.then_some(reason))
             .collect();
+        let found = self.pwm.consensus(CALLED);
         match reasons.is_empty() {
-            true => NONE.into(),
             false => reasons.join(", "),
+            true if found.contains(PLANTED) => NONE.into(),
+            true if found.chars().all(|letter| letter == 'N') => "no pattern".into(),
+            true => "another pattern".into(),
         }
     }
 }
@@ -211,7 +216,7 @@ mod tests {
             Discovery::of(&bits, &logits, (&kernel, -1.0), 1.0).why_not()
         };
         assert_eq!(why([1.0; 3], [0.5, -0.5]), NONE);
-        assert_eq!(why([1.0; 3], [-0.5, 0.5]), NONE);
+        assert_eq!(why([1.0; 3], [-0.5, 0.5]), "another pattern");
         assert_eq!(why([1.0; 3], [-0.5, -0.5]), "none called positive");
         assert_eq!(why([-1.0; 3], [0.5, -0.5]), "ReLU died");
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MakeOptions;
@@ -22,9 +23,9 @@ pub struct Target {
 pub struct Targets {
     pub all: Vec<Target>,
     /// Files of the folder that hold no peaks by their name.
-    pub others: usize,
+    others: usize,
     /// Folders in a group's folder.
-    pub deeper: usize,
+    deeper: usize,
 }
 
 impl Targets {
@@ -47,6 +48,30 @@ impl Targets {
             }
         }
         Ok(targets)
+    }
+
+    /// What of the folder was not read.
+    pub fn left_out(&self) -> Vec<String> {
+        let files = match self.others {
+            0 => None,
+            1 => Some(
+                "1 file of --peaks-dir is neither BED nor narrowPeak and was left out".to_owned(),
+            ),
+            others => Some(format!(
+                "{others} files of --peaks-dir are neither BED nor narrowPeak and were left out"
+            )),
+        };
+        let folders = match self.deeper {
+            0 => None,
+            1 => Some(
+                "1 folder lies in a group's folder of --peaks-dir; it was not looked into"
+                    .to_owned(),
+            ),
+            deeper => Some(format!(
+                "{deeper} folders lie in a group's folder of --peaks-dir; they were not looked into"
+            )),
+        };
+        files.into_iter().chain(folders).collect()
     }
 
     /// Targets of a group; of any if it is empty.
@@ -128,10 +153,12 @@ impl Targets {
     }
 
     fn read_folder(&mut self, folder: &Path, group: Option<&str>) -> Result<(), Error> {
-        let failed = || Error::io(folder);
-        let entries = fs::read_dir(folder).map_err(failed())?;
+        let failed = |source: io::Error| {
+            Error::Request(format!("--peaks-dir {}: {source}", folder.display()))
+        };
+        let entries = fs::read_dir(folder).map_err(failed)?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let mut paths: Vec<_> = paths.collect::<Result<_, _>>().map_err(failed())?;
+        let mut paths: Vec<_> = paths.collect::<Result<_, _>>().map_err(failed)?;
         paths.sort();
         for path in paths {
             let name = path

@@ -32,6 +32,15 @@ impl Central {
         }
     }
 
+    /// What its classes are called; of two, what label 1 is.
+    pub fn class_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Base => &["A", "C", "G", "T"],
+            Self::BasePair => &["C-G"],
+            Self::Purine => &["A or G"],
+        }
+    }
+
     /// Of a base 0..=3.
     pub fn label(self, base: u8) -> i8 {
         match self {

@@ -118,5 +118,11 @@ impl Simulation {
 pub fn simulate(kind: &SequenceKind) -> Result<Made, Error> {
     let simulation = kind.simulation()?;
     simulation.check()?;
+    if simulation.num_seqs() == 0 {
+        return Err(Error::Request(format!(
+            "{}: expected at least one sequence",
+            kind.no_sequences()
+        )));
+    }
     files::write(kind, &simulation)
 }

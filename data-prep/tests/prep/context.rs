@@ -89,11 +89,16 @@ fn label(target: &str, letter: char) -> i8 {
 fn rows_are_the_windows_of_a_naive_reader_for_every_target() {
     let place = Workplace::empty();
     let contigs = genome(&place, &[700, 400, 300, 9]);
-    for (flank, target) in [(1, "base"), (3, "base-pair"), (10, "purine")] {
-        place.runs(&format!(
+    for (flank, target, heads) in [
+        (1, "base", "A        C        G        T"),
+        (3, "base-pair", "windows      C-G"),
+        (10, "purine", "windows   A or G"),
+    ] {
+        let said = place.runs(&format!(
             "context --fasta g.fa --flank {flank} --target {target} --out out.h5 \
              --train c1:0-500,c3 --valid c1:500-700 --test c2"
         ));
+        assert!(said.lines().any(|line| line.ends_with(heads)), "{said}");
         let train = [(0, 0, 500), (2, 0, 300)].map(|region| naive(&contigs, region, flank, target));
         let splits = [
             ("train", train.concat()),

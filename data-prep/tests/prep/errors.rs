@@ -85,7 +85,7 @@ fn splits() {
     expect(&with("--train chr1"), &["--valid", "--test"]);
     expect(
         &with("--valid chr3"),
-        &["valid split", "chr3", "chr1, chr2"],
+        &["valid split", "chr3", "(it has chr1, chr2)"],
     );
     expect(&with("--valid 2"), &["valid split", "it has `chr2`"]);
     expect(&with("--valid chr2:40-61"), &["chr2:40-61", "60"]);

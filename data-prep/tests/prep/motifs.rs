@@ -171,6 +171,14 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         "{}",
         outcome.stderr
     );
+    for (kind, motifs) in [
+        ("multi-motif", "CTCF_known1, ZNF143_known2, SIX5_known1"),
+        ("heterodimer", "SPI1_known4, IRF_known20"),
+    ] {
+        let outcome = place.run(&format!("simulate {kind} --motif-file w.txt --out t.h5"));
+        let words = format!("there are OTHER, FOUR; {motifs} are the built-in defaults: name");
+        assert!(outcome.stderr.contains(&words), "{}", outcome.stderr);
+    }
     let outcome = place.run(&format!(
         "{SHORT} --motif X --motif-file none.txt --out t.h5"
     ));

@@ -60,6 +60,28 @@ fn data_file_table_and_fasta_hold_the_same() {
 }
 
 #[test]
+fn what_was_asked_for_is_kept_with_the_defaults_that_stood_for_the_rest() {
+    let place = Workplace::empty();
+    let density = "simulate motif-density --num-pos 5 --num-neg 5 --out d.h5";
+    let asked = |more: &str| -> serde_json::Value {
+        place.runs(&format!("{density} {more}"));
+        let info = fs::read_to_string(place.path("d_info.txt")).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        info["options"].clone()
+    };
+    let options = asked("--min 3");
+    assert_eq!(options["gc"], 0.4);
+    assert_eq!(options["motif"], "TAL1_known4");
+    assert_eq!(options["neg-min"], 3);
+    assert_eq!(options["neg-max"], 4);
+    let options = asked("--gc 0.5 --neg-max 3");
+    assert_eq!(options["gc"], 0.5);
+    assert_eq!(options["neg-min"], 2);
+    assert_eq!(options["neg-max"], 3);
+    assert!(asked("--background markov")["gc"].is_null());
+}
+
+#[test]
 fn predictions_are_told_by_the_name_of_their_sequence() {
     let place = Workplace::empty();
     place.runs(
@@ -184,6 +206,14 @@ fn what_cannot_be_simulated_is_one_clear_line() {
         (
             &format!("{density} --valid-count 9 --test-count 1"),
             "none of 10 is left",
+        ),
+        (
+            "simulate motif-density --num-pos 0 --num-neg 0 --out t.h5",
+            "--num-pos 0, --num-neg 0: expected at least one sequence",
+        ),
+        (
+            "simulate multi-motif --num-seqs 0 --out t.h5",
+            "--num-seqs 0: expected at least one sequence",
         ),
         (
             &format!("{density} --valid-share 0.2 --valid-count 2"),

@@ -54,15 +54,15 @@ fn a_folder_names_targets_and_groups() {
     let place = place();
     let said = place.runs(&format!("{MAKE} --peaks-dir peaks --out out.h5"));
     assert!(
-        said.contains("note: 1 files of --peaks-dir are neither"),
+        said.contains("note: 1 file of --peaks-dir is neither"),
         "{said}"
     );
-    assert!(!said.contains("were not looked into"), "{said}");
+    assert!(!said.contains("not looked into"), "{said}");
     fs::create_dir(place.path("peaks/TF/older")).unwrap();
     place.write("peaks/TF/older/CTCF.bed", "a\t0\t10\n");
     let said = place.runs(&format!("{MAKE} --peaks-dir peaks --out out.h5"));
     assert!(
-        said.contains("note: 1 files of") && said.contains("note: 1 folders lie in"),
+        said.contains("note: 1 file of") && said.contains("note: 1 folder lies in"),
         "{said}"
     );
     let expected = [
@@ -191,6 +191,12 @@ fn wrong_tables_and_folders_are_named() {
         empty.stderr.contains("--peaks-dir empty: no BED"),
         "{}",
         empty.stderr
+    );
+    let lacks = place.run(&format!("{MAKE} --peaks-dir none --out out.h5"));
+    assert!(
+        lacks.stderr.contains("--peaks-dir none: No such file"),
+        "{}",
+        lacks.stderr
     );
     let none = place.run(&format!("{MAKE} --out out.h5"));
     assert!(none.stderr.contains("--peaks"), "{}", none.stderr);

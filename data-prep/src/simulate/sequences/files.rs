@@ -134,7 +134,7 @@ fn describe(kind: &SequenceKind, simulation: &Simulation) -> serde_json::Value {
     let motifs =
         motifs.map(|motif| json!({ "name": motif.name, "probabilities": motif.probabilities() }));
     json!({
-        "options": kind,
+        "options": kind.filled_in(),
         "motifs": motifs.collect::<Vec<_>>(),
         "groups": simulation.groups,
     })

@@ -56,18 +56,17 @@ const DENSITY: [(&str, &str); 4] = [
     ("max", "4"),
     ("position", "centre:150"),
 ];
+const SEVERAL: &str = "CTCF_known1 ZNF143_known2 SIX5_known1";
 const MULTI_MOTIF: [(&str, &str); 5] = [
     ("length", "500"),
-    ("motif", "CTCF_known1 ZNF143_known2 SIX5_known1"),
+    ("motif", SEVERAL),
     ("min", "0"),
     ("max", "3"),
     ("position", "anywhere"),
 ];
-const HETERODIMER: [(&str, &str); 3] = [
-    ("length", "500"),
-    ("motif", "SPI1_known4 IRF_known20"),
-    ("position", "anywhere"),
-];
+const PAIR: &str = "SPI1_known4 IRF_known20";
+const HETERODIMER: [(&str, &str); 3] =
+    [("length", "500"), ("motif", PAIR), ("position", "anywhere")];
 
 fn published(arg: Arg, values: &'static Published) -> Arg {
     match values.iter().find(|(id, _)| arg.get_id() == id) {
@@ -184,9 +183,43 @@ impl SequenceKind {
     pub(super) fn splits(&self) -> &SplitOptions {
         &self.common().splits
     }
+
+    /// With the values that stand for options that were not given.
+    pub(super) fn filled_in(&self) -> Self {
+        let mut kind = self.clone();
+        match &mut kind {
+            Self::MotifDetection(options)
+            | Self::MotifCounting(options)
+            | Self::MotifDensity(options) => options.fill_in(),
+            Self::MultiMotif(MultiMotifOptions { common, .. })
+            | Self::Heterodimer(HeterodimerOptions { common, .. }) => common.fill_in(),
+        }
+        kind
+    }
+
+    /// The options by which there is none.
+    pub(super) fn no_sequences(&self) -> &'static str {
+        match self {
+            Self::MultiMotif(_) => "--num-seqs 0",
+            _ => "--num-pos 0, --num-neg 0",
+        }
+    }
 }
 
 impl MotifOptions {
+    /// None for the only one of a file.
+    fn motif(&self) -> Option<&str> {
+        let usual = self.common.motif_file.is_none().then_some("TAL1_known4");
+        self.motif.as_deref().or(usual)
+    }
+
+    fn fill_in(&mut self) {
+        self.common.fill_in();
+        self.motif = self.motif().map(str::to_owned);
+        self.neg_min.get_or_insert(self.min);
+        self.neg_max.get_or_insert(self.max);
+    }
+
     /// How many motifs positives and negatives get.
     fn quantities(&self) -> Result<[Quantity; 2], Error> {
         let of = |min, max| Quantity {
@@ -220,13 +253,7 @@ impl MotifOptions {
     }
 
     fn simulation(&self) -> Result<Simulation, Error> {
-        let file = self.common.motif_file.as_deref();
-        let usual = if file.is_none() {
-            Some("TAL1_known4")
-        } else {
-            None
-        };
-        let motif = Motif::find(self.motif.as_deref().or(usual), file)?;
+        let motif = Motif::find(self.motif(), self.common.motif_file.as_deref())?;
         let repeated = |quantity, position| Planting::Repeated {
             motif: 0,
             quantity,
@@ -252,7 +279,7 @@ impl MotifOptions {
 
 impl MultiMotifOptions {
     fn simulation(&self) -> Result<Simulation, Error> {
-        let motifs = self.common.motifs(&self.motif)?;
+        let motifs = self.common.motifs(&self.motif, SEVERAL)?;
         let quantity = Quantity::uniform(self.min, self.max);
         quantity.check(["--min", "--max"]).map_err(Error::Request)?;
         let group = Group {
@@ -270,7 +297,7 @@ impl MultiMotifOptions {
 
 impl HeterodimerOptions {
     fn simulation(&self) -> Result<Simulation, Error> {
-        let motifs = self.common.motifs(&self.motif)?;
+        let motifs = self.common.motifs(&self.motif, PAIR)?;
         let [first, second] = &motifs[..] else {
             return Err(Error::Request(format!(
                 "a heterodimer of {} motifs: give --motif twice",

