@@ -274,7 +274,9 @@ fn a_trial_that_diverges_is_noted_and_the_others_go_on() {
         said.contains("trial 0 failed: step 2: not finite"),
         "{said}"
     );
+    assert!(said.contains("\n1 of 3 trials failed\n"), "{said}");
     assert_eq!(column(&run, "state"), ["done", "done", "failed"]);
+    assert_eq!(column(&run, "lr")[2], "1e30");
     let table = fs::read_to_string(run.path("out/sweep.csv")).unwrap();
     assert!(
         table.lines().last().unwrap().contains("not finite"),

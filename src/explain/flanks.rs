@@ -115,10 +115,15 @@ fn text(found: &[(usize, Metrics)]) -> String {
 /// What the picture shows of the table, where it is defined.
 const DRAWN: [&str; 4] = ["loss", "accuracy", "auroc", "average_precision"];
 
+/// Less is no change: the table has six decimals.
+const ALIKE: f64 = 1e-6;
+
 /// One panel a metric, over the bases kept, evenly spaced.
 fn draw(found: &[(usize, Metrics)], title: &str) -> String {
+    const TOP: f64 = 28.0;
     const HEIGHT: f64 = 100.0;
-    const GAP: f64 = 40.0;
+    const GAP: f64 = 55.0;
+    const GREY: &str = "#777";
     let defined = |name: &str| {
         let values = found.iter().enumerate();
         let values = values.filter_map(|(i, (_, of))| Some((i as f64, of.value(name)?)));
@@ -129,21 +134,20 @@ fn draw(found: &[(usize, Metrics)], title: &str) -> String {
         .into_iter()
         .filter(|(_, curve)| curve.len() > 1)
         .collect();
-    let mut svg = Svg::new(GAP + curves.len() as f64 * (HEIGHT + GAP));
+    let mut svg = Svg::new(TOP + curves.len() as f64 * (HEIGHT + GAP));
     for (i, (name, curve)) in curves.iter().enumerate() {
-        let values = || curve.iter().map(|point| point.1);
-        let (low, high) = (
-            values().fold(f64::MAX, f64::min),
-            values().fold(f64::MIN, f64::max),
-        );
+        let (low, high) = range(curve);
         let panel = Panel {
-            top: GAP * 0.7 + i as f64 * (HEIGHT + GAP),
+            top: TOP + i as f64 * (HEIGHT + GAP),
             height: HEIGHT,
             x: (0.0, (found.len() - 1) as f64),
-            y: (low, high.max(low + 1e-9)),
+            y: (low, high),
             log: false,
         };
-        svg.frame(&panel, &format!("{name}: {title}"));
+        for (end, name) in [low, high].into_iter().zip(ends((low, high))) {
+            svg.level(&panel, end, &name);
+        }
+        svg.outline(&panel, &format!("{name}: {title}"));
         svg.line(&panel, curve.iter().copied(), BLUE, 1.5);
         for (place, (keep, _)) in found.iter().enumerate() {
             svg.tick(&panel, place as f64, &keep.to_string());
@@ -151,8 +155,31 @@ fn draw(found: &[(usize, Metrics)], title: &str) -> String {
         for &point in curve {
             svg.dot(&panel, point, BLUE);
         }
+        let below = panel.top + panel.height + 30.0;
+        svg.text(485.0, below, "middle", GREY, "bases kept on each side");
     }
     svg.finish()
+}
+
+/// With room around a metric that never changes.
+fn range(curve: &[(f64, f64)]) -> (f64, f64) {
+    let values = || curve.iter().map(|point| point.1);
+    let (low, high) = (
+        values().fold(f64::MAX, f64::min),
+        values().fold(f64::MIN, f64::max),
+    );
+    let room = match (high - low, high.abs()) {
+        (change, _) if change >= ALIKE => 0.0,
+        (_, size) if size < ALIKE => 0.05,
+        (_, size) => 0.05 * size,
+    };
+    (low - room, high + room)
+}
+
+/// The ends of an axis, with two digits at least of what lies between.
+fn ends((low, high): (f64, f64)) -> [String; 2] {
+    let decimals = (1.0 - (high - low).log10().floor()).max(2.0) as usize;
+    [low, high].map(|end| format!("{end:.decimals$}"))
 }
 
 #[cfg(test)]
@@ -166,6 +193,19 @@ mod tests {
             draws: vec![Draw::from(3), Draw::from(4)],
             seq: [window, window].concat(),
             ..Rows::default()
+        }
+    }
+
+    #[test]
+    fn the_ends_of_an_axis_differ() {
+        for (values, said) in [
+            ([0.5, 0.5], ["0.475", "0.525"]),
+            ([0.0, 0.0], ["-0.05", "0.05"]),
+            ([0.7087, 0.7012], ["0.7012", "0.7087"]),
+            ([0.25, 2.5], ["0.25", "2.50"]),
+        ] {
+            let curve = values.map(|value| (0.0, value));
+            assert_eq!(ends(range(&curve)), said, "{values:?}");
         }
     }
 

@@ -11,6 +11,8 @@ pub const BLUE: &str = "#2b5c8a";
 pub const ORANGE: &str = "#d9731a";
 pub const GREEN: &str = "#3a8f5c";
 const GREY: &str = "#777";
+/// Pixels of a digit: DejaVu Sans at size 12, wider than other fonts.
+const DIGIT: f64 = 7.7;
 
 pub struct Svg {
     body: String,
@@ -128,6 +130,19 @@ impl Svg {
         self.line(panel, ends, "#e4e4e4", 1.0);
         let (x, y) = panel.place(self.right, ends[0]);
         self.text(x, y + 15.0, "middle", GREY, name);
+    }
+
+    /// Ticks from the left on, each where its number has room beside the last.
+    pub fn ticks(&mut self, panel: &Panel, ticks: &[(f64, String)]) {
+        let mut taken = f64::NEG_INFINITY;
+        for (x, name) in ticks {
+            let (at, _) = panel.place(self.right, (*x, panel.y.0));
+            let half = DIGIT * (name.chars().count() + 1) as f64 / 2.0;
+            if at - half >= taken {
+                self.tick(panel, *x, name);
+                taken = at + half;
+            }
+        }
     }
 
     pub fn line(
@@ -286,15 +301,32 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
 
 /// 1, 2 and 5 of every power of ten; only the powers where there are many.
 pub fn decades((low, high): (f64, f64)) -> Vec<(f64, String)> {
-    let steps: &[f64] = if high / low > 3000.0 {
-        &[1.0]
+    let steps: &[i64] = if high / low > 3000.0 {
+        &[1]
     } else {
-        &[1.0, 2.0, 5.0]
+        &[1, 2, 5]
     };
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    let inside = all.filter(|level| (low..=high).contains(level));
-    inside.map(|level| (level, format!("{level}"))).collect()
+    let all = powers.flat_map(|power| steps.iter().map(move |&step| round(step, power)));
+    all.filter(|(level, _)| (low..=high).contains(level))
+        .collect()
+}
+
+/// So many times a power of ten, and its name; from text, since a product would show its rounding.
+pub fn round(times: i64, power: i32) -> (f64, String) {
+    let value: f64 = format!("{times}e{power}")
+        .parse()
+        .expect("a number it wrote itself");
+    (value, plain(value))
+}
+
+/// All digits, with an exponent where noughts would be many.
+pub fn plain(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        1e-4..1e6 => value.to_string(),
+        _ => format!("{value:e}"),
+    }
 }
 
 pub fn short(value: f64) -> String {

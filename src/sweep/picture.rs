@@ -11,7 +11,7 @@ use super::{
 };
 use crate::report::{
     LOG, logged,
-    svg::{BLUE, ORANGE, Panel, Svg, decades, short},
+    svg::{BLUE, ORANGE, Panel, Svg, decades, round},
 };
 
 const GREY: &str = "#999";
@@ -22,7 +22,7 @@ const CURVES: f64 = 210.0;
 const FIELD: f64 = 130.0;
 /// Below a panel, for its axis and the next one's title.
 const GAP: f64 = 55.0;
-/// So many values of a setting have a tick each.
+/// So many values of a setting have a tick each, where there is room.
 const FEW: usize = 8;
 /// From so many times the lowest value on an axis is logarithmic.
 const WIDE: f64 = 8.0;
@@ -84,9 +84,9 @@ fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
             .filter(|line| line["event"] == "evaluation")
             .filter_map(|line| Some((line["step"].as_f64()? / epoch, line["best"].as_f64()?)))
             .collect();
-        lines.push((place, points));
+        lines.push((place, row.state, points));
     }
-    let all = || lines.iter().flat_map(|(_, points)| points);
+    let all = || lines.iter().flat_map(|(_, _, points)| points);
     let last = all().map(|point| point.0).fold(0.0, f64::max);
     let Some(y) = scale(all().map(|point| point.1)) else {
         return Ok(());
@@ -103,19 +103,19 @@ fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
         &panel,
         &format!("{}, best so far", table.study.metric.name()),
     );
-    for (x, name) in even(panel.x) {
-        svg.tick(&panel, x, &name);
-    }
+    svg.ticks(&panel, &even(panel.x));
     // The best lies on top.
-    for &(place, ref points) in lines.iter().rev() {
+    for &(place, state, ref points) in lines.iter().rev() {
         let (colour, width) = if place == 0 {
             (ORANGE, 2.0)
         } else {
             (PALE, 1.2)
         };
         svg.line(&panel, points.iter().copied(), colour, width);
-        if let Some(&end) = points.last() {
-            svg.dot(&panel, end, if place == 0 { ORANGE } else { BLUE });
+        match points.last() {
+            Some(&end) if state == State::Failed => svg.text_at(&panel, end, (-4.0, 4.0), RED, "×"),
+            Some(&end) => svg.dot(&panel, end, if place == 0 { ORANGE } else { BLUE }),
+            None => {}
         }
     }
     svg.text(
@@ -128,7 +128,7 @@ fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// The best value of every trial against one setting; grey, the mean of the trials that share its value.
+/// The best value of every trial against one setting; grey, the mean of the trials that share its value and did not fail.
 fn field(svg: &mut Svg, table: &Table, name: &str, y: (f64, f64), top: f64) {
     let levels = levels(table, name);
     let axis = Axis::of(&levels);
@@ -140,12 +140,17 @@ fn field(svg: &mut Svg, table: &Table, name: &str, y: (f64, f64), top: f64) {
         log: false,
     };
     axes(svg, &panel, name);
-    for (x, name) in &axis.ticks {
-        svg.tick(&panel, *x, name);
+    if axis.levels.is_some() {
+        // Words cannot be guessed from those beside them.
+        for (x, name) in &axis.ticks {
+            svg.tick(&panel, *x, name);
+        }
+    } else {
+        svg.ticks(&panel, &axis.ticks);
     }
     let of = |row: &Row| axis.place(&table.study.trials[row.trial].tried[name]);
     let mut means: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for row in &table.rows {
+    for row in table.rows.iter().filter(|row| row.state != State::Failed) {
         let level = levels
             .iter()
             .position(|level| *level == table.study.trials[row.trial].tried[name]);
@@ -294,14 +299,55 @@ impl Axis {
 /// Four to nine round numbers.
 fn even((low, high): (f64, f64)) -> Vec<(f64, String)> {
     let rough = (high - low) / 8.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|times| times * power)
-        .into_iter()
-        .find(|&step| step >= rough);
-    let step = step.unwrap_or(rough);
+    let power = rough.log10().floor() as i32;
+    let size = |times: i64| times as f64 * 10f64.powi(power);
+    let times = [1, 2, 5].into_iter().find(|&times| size(times) >= rough);
+    let times = times.unwrap_or(10);
+    let step = size(times);
     let all = (low / step).ceil() as i64..=(high / step).floor() as i64;
-    all.map(|count| count as f64 * step)
-        .map(|value| (value, short(value)))
-        .collect()
+    all.map(|count| round(count * times, power)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_a_tick_where_there_is_room() {
+        let ticks = |levels: &[f64]| {
+            let levels: Vec<Value> = levels.iter().copied().map(Value::Float).collect();
+            let axis = Axis::of(&levels);
+            let panel = Panel {
+                top: 0.0,
+                height: 100.0,
+                x: axis.range,
+                y: (0.0, 1.0),
+                log: false,
+            };
+            let mut svg = Svg::new(120.0);
+            svg.ticks(&panel, &axis.ticks);
+            svg.finish()
+        };
+        let near = ticks(&[0.001, 0.002154, 0.002323, 0.01]);
+        for name in [">0.001<", ">0.002154<", ">0.01<"] {
+            assert!(near.contains(name), "{near}");
+        }
+        assert!(!near.contains("0.002323"), "{near}");
+        let far = ticks(&[0.01, 0.02, 1e30]);
+        assert!(far.contains(">1e30<") && !far.contains("0.02"), "{far}");
+    }
+
+    #[test]
+    fn round_numbers_are_told_apart() {
+        let names = |ticks: Vec<(f64, String)>| -> Vec<String> {
+            ticks.into_iter().map(|(_, name)| name).collect()
+        };
+        assert_eq!(names(even((0.0, 4.1))), ["0", "1", "2", "3", "4"]);
+        assert_eq!(
+            names(even((0.10013, 0.10023))),
+            ["0.10014", "0.10016", "0.10018", "0.1002", "0.10022"]
+        );
+        let powers = names(decades((0.01, 1e30)));
+        assert_eq!((powers[0].as_str(), powers[32].as_str()), ("0.01", "1e30"));
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use toml::{Table, Value};
 
 use super::file::Sweep;
-use crate::{plan::Settings, sampler::SplitMix};
+use crate::{plan::Settings, report::svg::plain, sampler::SplitMix};
 
 /// Draws in a row that give nothing new: what is left of a finite number of combinations is then taken as it comes.
 const IN_VAIN: usize = 1000;
@@ -48,9 +48,11 @@ pub fn named(tried: &Table) -> String {
     tried.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// For people; what a trial is told apart by is the value itself.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Float(number) => plain(*number),
         other => other.to_string(),
     }
 }
@@ -271,6 +273,22 @@ mod tests {
         assert_eq!(named(&found[11]), "arch = cnn, lr = 0.2, seed = 3");
         let err = trials("method = \"grid\"\n[search]\nlr = { log = [0.1, 0.2] }").unwrap_err();
         assert!(err.to_string().contains("only be drawn from"), "{err}");
+    }
+
+    #[test]
+    fn long_numbers_are_shown_with_an_exponent() {
+        for (value, said) in [
+            (1e30, "1e30"),
+            (-2.5e6, "-2.5e6"),
+            (999999.5, "999999.5"),
+            (0.002154, "0.002154"),
+            (1e-4, "0.0001"),
+            (2.154e-5, "2.154e-5"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(shown(&Value::Float(value)), said);
+        }
+        assert_eq!(shown(&Value::Integer(12345678)), "12345678");
     }
 
     #[test]

@@ -183,6 +183,11 @@ impl<'a> Table<'a> {
                 out += &format!("trial {} failed: {why}\n", row.trial);
             }
         }
+        let failed = self.rows.iter().filter(|row| row.state == State::Failed);
+        let (failed, all) = (failed.count(), self.rows.len());
+        if failed > 0 {
+            out += &format!("{failed} of {all} trials failed\n");
+        }
         let run = &self.study.run;
         out += &format!(
             "written {} {}\n",
@@ -322,6 +327,33 @@ mod tests {
         let picture = fs::read_to_string(folder.path().join("sweep.svg")).unwrap();
         // The one curve, and two points in each of the two panels below.
         assert_eq!(picture.matches("<circle").count(), 5, "{picture}");
+    }
+
+    #[test]
+    fn a_failed_trial_is_crossed_out_and_counted_and_in_no_mean() {
+        let folder = tempfile::tempdir().unwrap();
+        let study = four(folder.path());
+        let line = r#"{"event": "evaluation", "step": 4, "best": 0.9}"#;
+        fs::create_dir(study.folder(1)).unwrap();
+        fs::write(study.folder(1).join("metrics.jsonl"), format!("{line}\n")).unwrap();
+        let done = || Some(outcome(Some(0.5)));
+        let all = outcomes([done(), failed(Some(0.9)), done(), done()]);
+        let table = Table::new(&study, &all);
+        let text = table.text();
+        assert!(text.contains("\n1 of 4 trials failed\n"), "{text}");
+        let picture = picture::draw(&table).unwrap();
+        // At the end of its curve, and in each of the two panels.
+        assert_eq!(picture.matches('×').count(), 3, "{picture}");
+        let means = picture
+            .lines()
+            .filter(|line| line.contains("stroke=\"#999\""));
+        let means: Vec<&str> = means.map(|line| line.split('"').nth(1).unwrap()).collect();
+        assert_eq!(means.len(), 2, "{picture}");
+        for path in means {
+            let points = path.split(['M', 'L']);
+            let heights: Vec<&str> = points.filter_map(|of| of.split(' ').nth(1)).collect();
+            assert_eq!(heights[0], heights[1], "{path}");
+        }
     }
 
     #[test]

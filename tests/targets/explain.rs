@@ -40,7 +40,8 @@ fn explain_ends_with_its_files_by_gradients_and_without_flanks() {
     let loss = |row: &[&str], at: usize| row[at].parse::<f64>().unwrap();
     let (whole, evaluated) = (loss(&rows[3], at(&rows[0])), loss(&own, at(&names)));
     assert!((whole - evaluated).abs() < 1e-5, "{whole} {evaluated}");
-    assert!(run.path("run/flank-shuffle_test_c.svg").is_file());
+    let picture = fs::read_to_string(run.path("run/flank-shuffle_test_c.svg")).unwrap();
+    assert!(picture.contains(">bases kept on each side<"), "{picture}");
 
     ask(&run, &["b,1", "--windows", "11"]);
     let name = "run/integrated-gradients_test_b_1_2";
