@@ -169,7 +169,7 @@ pub struct EvaluateArgs {
     /// Also score each signal track alone
     #[arg(long)]
     pub baselines: bool,
-    /// Also score this motif (JASPAR counts) alone and with the signal
+    /// Also score this motif alone and with the signal: a JASPAR, MEME, HOMER or ENCODE file of one, or FILE#NAME
     #[arg(long)]
     pub motif: Option<PathBuf>,
     /// Bases around its centre that a motif hit speaks for

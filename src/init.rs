@@ -87,6 +87,17 @@ mod tests {
     use super::*;
     use tch::{Device, nn::VarStore};
 
+    /// Nine sites, all alike.
+    fn motif(bases: &[usize]) -> Motif {
+        let column = |&base: &usize| {
+            let mut counts = [0.0; 4];
+            counts[base] = 9.0;
+            counts
+        };
+        let columns: Vec<_> = bases.iter().map(column).collect();
+        Motif::new("all alike".into(), &columns)
+    }
+
     #[test]
     fn a_convolution_of_a_track_takes_no_motif() {
         let store = VarStore::new(Device::Cpu);
@@ -95,8 +106,7 @@ mod tests {
         let _ = path.zeros("weight", &[2, 1, 3]);
         let _ = path.zeros("bias", &[2]);
         let flat = FlatTensors::new(&store);
-        let lines = ["A 0 9 0", "C 9 0 0", "G 0 0 9", "T 0 0 0"];
-        let motif = Motif::parse("CAG".into(), lines.into_iter()).unwrap();
+        let motif = motif(&[1, 0, 2]);
         let error = from_motifs(&flat, &[motif], 1).unwrap_err().to_string();
         assert!(error.contains("reads no bases"), "{error}");
     }
@@ -109,8 +119,7 @@ mod tests {
         let weight = path.zeros("weight", &[3, 5, 12]);
         let bias = path.ones("bias", &[3]);
         let flat = FlatTensors::new(&store);
-        let lines = ["A 0 9 0 0", "C 9 0 0 0", "G 0 0 9 0", "T 0 0 0 9"];
-        let motif = Motif::parse("CAGT".into(), lines.into_iter()).unwrap();
+        let motif = motif(&[1, 0, 2, 3]);
         from_motifs(&flat, &[motif.clone(), motif.clone()], 1).unwrap();
         let mut starts = Vec::new();
         for filter in 0..2 {

@@ -1,11 +1,16 @@
-//! A motif as a matrix of log-odds, read from JASPAR counts.
+//! A motif as a matrix of log-odds.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use tfbind_prep::motif_file::{MotifFile, Record};
 
-/// Added to every count, as JASPAR's own tools do.
-const PSEUDOCOUNT: f32 = 0.8;
+/// Added to the counts of a column, as JASPAR's own tools do.
+const PSEUDOCOUNT: f64 = 0.8;
+/// A column that sums to less holds probabilities, which are taken as of so many sites: MEME's number where a file gives
+/// none.
+const PROBABILITIES: f64 = 1.5;
+const SITES: f64 = 20.0;
 
 #[derive(Clone, Debug)]
 pub struct Motif {
@@ -16,53 +21,31 @@ pub struct Motif {
 }
 
 impl Motif {
-    /// The only motif of a JASPAR file, or the one whose id or name follows a `#`: `motifs.txt#REB1`.
+    /// The only motif of a file, or the one whose id or name follows a `#`: `motifs.txt#REB1`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = path.to_string_lossy();
         let (file, wanted) = text
             .split_once('#')
             .map_or((&*text, None), |(file, name)| (file, Some(name)));
-        let mut found = Self::titled(file, |title| {
-            let is = |wanted| {
-                title
-                    .split_whitespace()
-                    .any(|word| word.eq_ignore_ascii_case(wanted))
-            };
-            wanted.is_none_or(is)
-        })?;
+        let motifs = MotifFile::read(Path::new(file))?;
         ensure!(
-            found.len() == 1,
-            "{file}: {} motifs match, expected one; name it as {file}#NAME",
-            found.len()
+            wanted.is_some() || motifs.records().len() == 1,
+            "{file}: {} motifs, expected one; name it as {file}#NAME",
+            motifs.records().len()
         );
-        Ok(found.remove(0))
+        Self::of_record(&motifs, motifs.record(wanted)?)
     }
 
-    /// All motifs of a JASPAR file, one at least.
+    /// All motifs of a file, one at least.
     pub fn read_all(path: &Path) -> Result<Vec<Self>> {
-        let file = path.to_string_lossy();
-        let all = Self::titled(&file, |_| true)?;
-        ensure!(
-            !all.is_empty(),
-            "{file}: no motif, which begins with > and has four rows of counts"
-        );
-        Ok(all)
+        let motifs = MotifFile::read(path)?;
+        let all = motifs.records().iter();
+        all.map(|record| Self::of_record(&motifs, record)).collect()
     }
 
-    fn titled(file: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Self>> {
-        let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
-        let records = text.split('>').skip(1).map(|record| {
-            let (title, rows) = record.split_once('\n').unwrap_or((record, ""));
-            (title.trim(), rows)
-        });
-        let found = records.filter(|(title, _)| wanted(title));
-        found
-            .map(|(title, rows)| {
-                let name = title.split_whitespace().last().unwrap_or("motif");
-                let motif = Self::parse(name.to_string(), rows.lines());
-                motif.with_context(|| format!("{file}: motif {title}"))
-            })
-            .collect()
+    fn of_record(motifs: &MotifFile, record: &Record) -> Result<Self> {
+        let weights = motifs.weights(record)?;
+        Ok(Self::new(record.short_name().to_string(), &weights))
     }
 
     /// Of A C G T at each column.
@@ -71,44 +54,29 @@ impl Motif {
         columns.map(|column| column.map(|log_odds| log_odds.exp2() / 4.0))
     }
 
-    /// Four rows of counts, with or without a leading letter and brackets.
-    pub(crate) fn parse<'a>(name: String, lines: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut rows = Vec::new();
-        for line in lines.filter(|line| !line.trim().is_empty()) {
-            let line = line.trim().trim_start_matches(['A', 'C', 'G', 'T']);
-            let words = line
-                .split(|c: char| c.is_whitespace() || c == '[' || c == ']')
-                .filter(|word| !word.is_empty());
-            rows.push(
-                words
-                    .map(str::parse::<f32>)
-                    .collect::<Result<Vec<_>, _>>()
-                    .context("a count is not a number")?,
-            );
-        }
-        let [a, c, g, t] = &rows[..] else {
-            bail!("expected 4 rows of counts, found {}", rows.len())
+    /// Counts or probabilities of A C G T at each column.
+    pub(crate) fn new(name: String, weights: &[[f64; 4]]) -> Self {
+        let column = |weights: &[f64; 4]| {
+            let sum: f64 = weights.iter().sum();
+            let sites = if sum < PROBABILITIES {
+                SITES / sum
+            } else {
+                1.0
+            };
+            let total = sum * sites + PSEUDOCOUNT;
+            weights.map(|weight| (4.0 * (weight * sites + PSEUDOCOUNT / 4.0) / total).log2() as f32)
         };
-        ensure!(
-            !a.is_empty() && [c, g, t].iter().all(|row| row.len() == a.len()),
-            "rows of different length"
-        );
-        let column = |i: usize| {
-            let counts = [a[i], c[i], g[i], t[i]].map(|count| count + PSEUDOCOUNT / 4.0);
-            let total: f32 = counts.iter().sum();
-            counts.map(|count| (4.0 * count / total).log2())
-        };
-        let forward: Vec<[f32; 4]> = (0..a.len()).map(column).collect();
+        let forward: Vec<[f32; 4]> = weights.iter().map(column).collect();
         let reverse = forward
             .iter()
             .rev()
             .map(|&[a, c, g, t]| [t, g, c, a])
             .collect();
-        Ok(Self {
+        Self {
             name,
             forward,
             reverse,
-        })
+        }
     }
 
     pub fn width(&self) -> usize {
@@ -145,8 +113,12 @@ mod tests {
 
     #[test]
     fn scores_both_strands_and_fears_n() {
-        let lines = ["A [ 8 0 0 ]", "C [ 0 8 0 ]", "G [ 0 0 8 ]", "T [ 0 0 0 ]"];
-        let motif = Motif::parse("ACG".into(), lines.into_iter()).unwrap();
+        let counts = [
+            [8.0, 0.0, 0.0, 0.0],
+            [0.0, 8.0, 0.0, 0.0],
+            [0.0, 0.0, 8.0, 0.0],
+        ];
+        let motif = Motif::new("ACG".into(), &counts);
         let best = motif.score(&[0, 1, 2]);
         assert!((best - 3.0 * (4.0f32 * 8.2 / 8.8).log2()).abs() < 1e-5);
         assert_eq!(
@@ -155,6 +127,49 @@ mod tests {
             "CGT is ACG on the other strand"
         );
         assert_eq!(motif.score(&[4, 4, 4]), motif.lowest_score());
-        assert!(Motif::parse("short".into(), ["1 2", "3"].into_iter()).is_err());
+    }
+
+    #[test]
+    fn counts_and_probabilities_of_any_format_are_one_motif() {
+        let folder = std::env::temp_dir().join(format!("tfbind-motifs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            Motif::read(&path)
+        };
+        let jaspar = ">MA1 ACGT\nA [20 0 0 0]\nC [0 20 0 0]\nG [0 0 20 0]\nT [0 0 0 20]\n";
+        let homer = ">ACGT\tACGT\t6.0\n1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n";
+        let meme = "MEME version 4\n\nMOTIF ACGT\nletter-probability matrix: alength= 4 w= 4\n1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n";
+        for (name, text) in [("jaspar", jaspar), ("homer", homer), ("meme", meme)] {
+            let motif = read(name, text).unwrap();
+            assert_eq!(motif.name, "ACGT");
+            let expected = 4.0 * (4.0f32 * 20.2 / 20.8).log2();
+            assert!(
+                (motif.score(&[0, 1, 2, 3]) - expected).abs() < 1e-4,
+                "{name}"
+            );
+        }
+        for (text, said) in [
+            (
+                jaspar.replace("A [20", "A [-3"),
+                "line 2: `-3` is not a count",
+            ),
+            (
+                jaspar.replace("A [20", "A [NaN"),
+                "line 2: `NaN` is not a count",
+            ),
+            (
+                jaspar
+                    .replace("A [", "T [")
+                    .replace("\nT [0 0 0 20]", "\nA [0 0 0 20]"),
+                "rows of TCGA",
+            ),
+            ("ACGT\n".to_string(), "expected a motif"),
+        ] {
+            let error = read("wrong", &text).unwrap_err().to_string();
+            assert!(error.contains("wrong") && error.contains(said), "{error}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! From genome files to the windows a trainer reads, and from predictions back to genome tracks.
 //!
-//! [`schema`] is the HDF5 contract and stands alone; the rest reads genome files and is behind the
-//! feature `genome`.
+//! [`schema`] is the HDF5 contract and stands alone; [`motif_file`] is behind the feature `motifs`, and the rest, which
+//! reads genome files, behind `genome`.
 
 pub mod partial;
 pub mod schema;
@@ -10,7 +10,8 @@ pub mod schema;
 mod bigwig;
 #[cfg(feature = "genome")]
 pub mod context;
-#[cfg(feature = "genome")]
+#[cfg(feature = "motifs")]
+#[cfg_attr(not(feature = "genome"), allow(dead_code))] // what only genome files need
 mod error;
 #[cfg(feature = "genome")]
 pub mod export;
@@ -26,6 +27,8 @@ mod made;
 pub mod make;
 #[cfg(feature = "genome")]
 mod motif;
+#[cfg(feature = "motifs")]
+pub mod motif_file;
 #[cfg(feature = "genome")]
 mod named;
 #[cfg(feature = "genome")]
@@ -40,10 +43,11 @@ mod regions;
 mod signal;
 #[cfg(feature = "genome")]
 pub mod simulate;
-#[cfg(feature = "genome")]
+#[cfg(feature = "motifs")]
+#[cfg_attr(not(feature = "genome"), allow(dead_code))] // as of `error`
 mod text;
 
-#[cfg(feature = "genome")]
+#[cfg(feature = "motifs")]
 pub use error::Error;
 #[cfg(feature = "genome")]
 pub use made::Made;

@@ -1,13 +1,11 @@
 //! A matrix of base counts from which sites are drawn, and where to find one.
 
-mod file;
-
 use std::path::Path;
 
 use rand::Rng;
 
 use crate::error::Error;
-use file::MotifFile;
+use crate::motif_file::MotifFile;
 
 /// Collection of the motifs that are built in, beside [`Motif::ctcf`].
 const BUILT_IN: &str = include_str!("motif/builtin.txt");
@@ -47,16 +45,21 @@ impl Motif {
     /// A motif that is built in, or one of the file where there is one; `FILE#NAME` names both, as does the path of a
     /// file that holds one motif alone.
     pub fn find(name: Option<&str>, file: Option<&Path>) -> Result<Self, Error> {
-        match (name, file) {
-            (name, Some(file)) => MotifFile::read(file)?.motif(name),
-            (Some("CTCF"), None) => Ok(Self::ctcf()),
+        let (file, wanted) = match (name, file) {
+            (name, Some(file)) => (MotifFile::read(file)?, name),
+            (Some("CTCF"), None) => return Ok(Self::ctcf()),
             (Some(name), None) => match name.rsplit_once('#') {
-                Some((file, name)) => MotifFile::read(Path::new(file))?.motif(Some(name)),
-                None if Path::new(name).is_file() => MotifFile::read(Path::new(name))?.motif(None),
-                None => MotifFile::built_in(BUILT_IN)?.motif(Some(name)),
+                Some((file, name)) => (MotifFile::read(Path::new(file))?, Some(name)),
+                None if Path::new(name).is_file() => (MotifFile::read(Path::new(name))?, None),
+                None => (MotifFile::built_in(BUILT_IN)?, Some(name)),
             },
-            (None, None) => Err(Error::Request("name a motif with --motif".to_owned())),
-        }
+            (None, None) => {
+                return Err(Error::Request("name a motif with --motif".to_owned()));
+            }
+        };
+        let record = file.record(wanted)?;
+        let name = wanted.unwrap_or(record.name()).to_owned();
+        Ok(Self::from_weights(name, &file.weights(record)?))
     }
 
     /// `weights`: counts or probabilities, of which each column has some.

@@ -59,7 +59,7 @@ settings! {
     width: f64,
     /// Start from these weights: a checkpoint, or a file that tools/convert_weights.py made
     init: PathBuf,
-    /// Start the filters of the first convolution from motifs (JASPAR counts), one each, as DanQ-JASPAR
+    /// Start the filters of the first convolution from those of a JASPAR, MEME, HOMER or ENCODE file, one each, as DanQ-JASPAR
     #[arg(conflicts_with = "init")]
     start_motifs: PathBuf,
     /// Batch norm while training [default: sync where the global batch is held, rank where --batch is given]

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Motif;
 use crate::error::Error;
 use crate::text::Lines;
 
@@ -15,7 +14,7 @@ pub struct MotifFile {
 }
 
 /// A title and the lines of numbers below it, not yet read as such.
-struct Record {
+pub struct Record {
     title: String,
     line: u64,
     rows: Vec<(u64, String)>,
@@ -90,8 +89,17 @@ impl MotifFile {
         Ok(Self { path, records })
     }
 
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Counts or probabilities of A, C, G, T at each position of a record; none is negative, and no position empty.
+    pub fn weights(&self, record: &Record) -> Result<Vec<[f64; 4]>, Error> {
+        record.weights(&self.path)
+    }
+
     /// The motif of that name, or the only one; case does not matter.
-    pub fn motif(&self, name: Option<&str>) -> Result<Motif, Error> {
+    pub fn record(&self, name: Option<&str>) -> Result<&Record, Error> {
         let records: Vec<_> = match name {
             None => self.records.iter().collect(),
             Some(name) => {
@@ -118,10 +126,7 @@ impl MotifFile {
             some.join(", ") + more
         };
         match (&records[..], name) {
-            ([record], _) => Ok(Motif::from_weights(
-                name.unwrap_or(record.name()).to_owned(),
-                &record.weights(&self.path)?,
-            )),
+            ([record], _) => Ok(record),
             ([], _) => Err(Error::Request(format!(
                 "{path}: no motif is called {}; there are {}",
                 name.unwrap_or_default(),
@@ -146,13 +151,21 @@ impl Record {
         self.title.split_whitespace()
     }
 
-    /// HOMER's titles are consensus, name and threshold.
-    fn name(&self) -> &str {
+    /// The first word; HOMER's titles are consensus, name and threshold.
+    pub fn name(&self) -> &str {
         let words: Vec<_> = self.words().take(3).collect();
         match words[..] {
             [_, name, threshold] if threshold.parse::<f64>().is_ok() => name,
             [first, ..] => first,
             [] => "without a name",
+        }
+    }
+
+    /// As the last word of JASPAR's titles has it, which begin with an id.
+    pub fn short_name(&self) -> &str {
+        match self.words().nth(2) {
+            Some(_) => self.name(),
+            None => self.words().last().unwrap_or(self.name()),
         }
     }
 
@@ -188,6 +201,11 @@ impl Record {
         if is_base_by_row(&rows) {
             if rows.len() != 4 {
                 let problem = format!("{} rows, expected those of A C G T", rows.len());
+                return Err(wrong(self.line, problem));
+            }
+            let letters: String = rows.iter().filter_map(|(_, row)| row.letter).collect();
+            if !["", "ACGT"].contains(&&*letters.to_uppercase()) {
+                let problem = format!("rows of {letters}, expected those of A C G T in this order");
                 return Err(wrong(self.line, problem));
             }
             let width = rows[0].1.numbers.len();
