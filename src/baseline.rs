@@ -24,9 +24,7 @@ pub fn tallies(
     reach: usize,
     bins: Option<Bins>,
 ) -> Result<Vec<(String, Metrics)>> {
-    let motif = motif.map(|path| {
-        Motif::read(path).with_context(|| format!("reading the motif {}", path.display()))
-    });
+    let motif = motif.map(|path| Motif::read(path).context("--motif"));
     let motif = motif.transpose()?;
     let scores = Scores {
         motif,
