@@ -105,14 +105,7 @@ impl<T: Element> Input<'_, T> {
         into: *mut T,
     ) -> Phases<T> {
         let places = to - from + HALO;
-        let whole = |part: usize| Rows {
-            at: into
-                .add(part * self.channels() * places + MARGIN)
-                .wrapping_sub(from),
-            stride: places,
-            rows: self.channels(),
-            padded: self.rows.padded,
-        };
+        let whole = |part| self.written(into, part, self.channels(), from, places);
         let (even, odd) = (self.rows.phase(0), self.rows.phase(1));
         let Some(norm) = &self.norm else {
             if sum {
@@ -166,12 +159,7 @@ impl<T: Element> Input<'_, T> {
         into: *mut T,
     ) -> Phases<T> {
         let (places, pairs) = (to - from + HALO, self.channels().div_ceil(2));
-        let whole = |part: usize| Rows {
-            at: into.add(part * pairs * places + MARGIN).wrapping_sub(from),
-            stride: places,
-            rows: pairs,
-            padded: self.rows.padded,
-        };
+        let whole = |part| self.written(into, part, pairs, from, places);
         let zero = L::splat(T::default());
         for pair in 0..pairs {
             let to = [0, 1, 2].map(|part| into.add((part * pairs + pair) * places));
@@ -197,6 +185,24 @@ impl<T: Element> Input<'_, T> {
             }
         }
         [whole(0), whole(1), whole(2)]
+    }
+
+    /// A part of what is written to `into`: rows in which a place is where it is in the whole.
+    #[inline(always)]
+    unsafe fn written(
+        &self,
+        into: *mut T,
+        part: usize,
+        rows: usize,
+        from: usize,
+        places: usize,
+    ) -> Rows<T> {
+        Rows {
+            at: into.add(part * rows * places + MARGIN).wrapping_sub(from),
+            stride: places,
+            rows,
+            padded: self.rows.padded,
+        }
     }
 
     /// As [`Input::gather`] of all three, with each place and that of [`halved`] further on as a pair of bf16. Behind `to`
@@ -226,14 +232,7 @@ impl<T: Element> Input<'_, T> {
                 }
             }
         }
-        [0, 1, 2].map(|part| Rows {
-            at: into
-                .add(part * self.channels() * places + MARGIN)
-                .wrapping_sub(from),
-            stride: places,
-            rows: self.channels(),
-            padded: self.rows.padded,
-        })
+        [0, 1, 2].map(|part| self.written(into, part, self.channels(), from, places))
     }
 
     /// Even and odd places of a channel, counted from the margin before `from`.
