@@ -2,6 +2,7 @@
 
 mod both_strands;
 mod counting;
+mod isa;
 mod libtorch;
 mod native;
 mod replay;
@@ -10,12 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
 use counting::Counting;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use isa::Isa;
+pub(crate) use isa::bf16;
 use libtorch::Libtorch;
 pub use libtorch::masked_loss;
 pub use native::EngineChoice;
-pub(crate) use native::bf16;
 #[cfg(test)]
-pub(crate) use native::{avx512, fill};
+pub(crate) use native::fill;
 
 use crate::{
     compute::Compute,
@@ -134,7 +137,7 @@ impl Build {
         let native = match self.engine {
             EngineChoice::Libtorch => None,
             EngineChoice::Auto => {
-                native::check_wish()?;
+                isa::Isa::check_wish()?;
                 self.native(&model, &flat).ok()
             }
             EngineChoice::Native => Some(

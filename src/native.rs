@@ -1,5 +1,5 @@
 //! The CPU engine for stacks of convolution, ReLU, batch norm, dropout, pooling, concatenation, sums and gates: forward
-//! and backward written out, layer by layer over all windows of a batch, in vectors of AVX-512 or AVX2.
+//! and backward written out, layer by layer over all windows of a batch, in vectors of AVX-512, AVX2 or NEON.
 //!
 //! A channel is two rows, its even and its odd places (`phases`), which saves a fifth of a convolution's products. Stages of
 //! a step: convolution with bias and ReLU, at once the moments of each block it wrote; the norm is applied by whoever reads
@@ -37,10 +37,14 @@ use std::ops::Range;
 pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
 use input::{Input, ScaleShift};
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 use lanes::Avx512Bf16;
 use lanes::Kernel;
-pub use lanes::{Avx2, Avx512, Double, Element, Lanes};
+#[cfg(target_arch = "aarch64")]
+pub use lanes::Neon;
+#[cfg(target_arch = "x86_64")]
+pub use lanes::{Avx2, Avx512};
+pub use lanes::{Double, Element, Lanes};
 use pack::{Form, Packed};
 use program::{Kind, Program, Stage};
 use workers::Workers;

@@ -134,7 +134,6 @@ fn step(arguments: &Arguments, ranks: u64, sizes: &[(&str, u64)]) -> Result<(f64
         command.args([name, size.to_string().as_str()]);
     }
     let done = command
-        .args(["--engine", &arguments.engine])
         .env("OMP_NUM_THREADS", "1")
         .output()
         .context("starting the bench `step`")?;

@@ -7,9 +7,9 @@ mod sparse;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use tfbind_mpi::report::svg::{BLUE, ORANGE, Panel, Svg};
+use tfbind_mpi::report::svg::{BLUE, GREEN, ORANGE, Panel, Svg, decades, plain};
 
 use cells::{Axis, Point, Value};
 
@@ -53,6 +53,12 @@ pub struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     fs::create_dir_all(&arguments.out)?;
+    for name in &arguments.only {
+        ensure!(
+            Axis::ALL.iter().any(|axis| axis.name == name),
+            "--only {name}: no such curve; batch, length, width, windows or ranks"
+        );
+    }
     let mut csv = String::from("axis,size,ms,peak_mb\n");
     let (mut curves, mut grow_too_fast) = (Vec::new(), 0);
     for axis in Axis::ALL
@@ -120,39 +126,62 @@ fn exponent(points: &[Point], value: Value) -> f64 {
     along / logs.iter().map(|log| (log.0 - x).powi(2)).sum::<f64>()
 }
 
-/// Both scales logarithmic: a power is a straight line.
+/// Both scales logarithmic: a power is a straight line. Dashed: what cannot be helped, through the largest size.
 fn picture(curves: &[(&Axis, Vec<Point>)]) -> String {
-    const STEP: f64 = 130.0;
+    const STEP: f64 = 190.0;
     let mut svg = Svg::new(2.0 * STEP * curves.len() as f64);
     let mut top = 25.0;
     for (axis, points) in curves {
         for (value, colour) in [(Value::Time, BLUE), (Value::Memory, ORANGE)] {
-            let ends = |of: &dyn Fn(&Point) -> f64| {
-                let all = || points.iter().map(of);
-                (
-                    all().fold(f64::INFINITY, f64::min),
-                    all().fold(0.0, f64::max),
-                )
-            };
-            let (x, y) = (ends(&|point| point.size), ends(&|point| point.of(value)));
+            let (first, last) = (&points[0], &points[points.len() - 1]);
+            let all = points.iter().map(|point| point.of(value));
+            let ends = all.fold((f64::INFINITY, 0.0_f64), |(low, high), y| {
+                (low.min(y), high.max(y))
+            });
+            // A tenfold scale at least: a level curve is to look level.
+            let margin = (10.0 * ends.0 / ends.1).max(1.5).sqrt();
             let panel = Panel {
                 top,
-                height: STEP - 50.0,
-                x: (x.0.ln(), x.1.ln()),
-                y: (0.9 * y.0, 1.1 * y.1),
+                height: STEP - 55.0,
+                x: (first.size.ln(), last.size.ln()),
+                y: (ends.0 / margin, ends.1 * margin),
                 log: true,
             };
-            let title = format!(
-                "{value}: {}, exponent {:.2}",
-                axis.of,
-                exponent(points, value)
-            );
-            svg.frame(&panel, &title);
-            let line = points
+            for (level, name) in decades(panel.y) {
+                svg.level(&panel, level, &name);
+            }
+            let sizes = points
                 .iter()
-                .map(|point| (point.size.ln(), point.of(value)));
-            svg.line(&panel, line, colour, 2.0);
-            svg.x_axis(&panel, axis.name, (&x.0.to_string(), &x.1.to_string()));
+                .map(|point| (point.size.ln(), plain(point.size)));
+            svg.ticks(&panel, &sizes.collect::<Vec<_>>());
+            let allowed = axis.allowed(value);
+            svg.outline(
+                &panel,
+                &format!(
+                    "{value} against {}, {}: exponent {:.2}, allowed {allowed} (dashed)",
+                    axis.name,
+                    axis.of,
+                    exponent(points, value)
+                ),
+            );
+            let at = |size: f64| (size.ln(), last.of(value) * (size / last.size).powf(allowed));
+            let lowest = last.size * (panel.y.0 / last.of(value)).powf(1.0 / allowed);
+            svg.dashes(
+                &panel,
+                [at(first.size.max(lowest)), at(last.size)],
+                GREEN,
+                1.5,
+                "6 4",
+            );
+            let measured = || {
+                points
+                    .iter()
+                    .map(|point| (point.size.ln(), point.of(value)))
+            };
+            svg.line(&panel, measured(), colour, 2.0);
+            for point in measured() {
+                svg.dot(&panel, point, colour);
+            }
             top += STEP;
         }
     }

@@ -1,17 +1,20 @@
 //! The native CPU engine behind the door: rows of the file into its input, flat tensors as its weights.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::Engine;
+use super::{
+    Engine,
+    isa::{Isa, bf16},
+};
 use crate::{
     compute::{Compute, Precision},
     data::Rows,
     flat::FlatTensors,
     model::{BatchNorm, Graph, Io, SumOverRanks},
-    native::{Avx2, Avx512, Double, Element, Lanes, Native, Stages, Statistics, numbers},
+    native::{self, Double, Element, Lanes, Native, Stages, Statistics, numbers},
     timeline::{Phase, Timeline},
 };
 
@@ -23,50 +26,8 @@ pub enum EngineChoice {
     Auto,
     /// libtorch: every model, every device
     Libtorch,
-    /// This program's own kernels: convolutional models on CPUs with AVX-512 or AVX2
+    /// This program's own kernels: convolutional models on CPUs with AVX-512, AVX2 or NEON
     Native,
-}
-
-/// Instruction sets the native engine has kernels for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub enum Isa {
-    Avx2,
-    Avx512,
-}
-
-pub(crate) fn avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw")
-}
-
-pub(crate) fn bf16() -> bool {
-    avx512() && is_x86_feature_detected!("avx512bf16")
-}
-
-/// The best that this CPU has, or a lesser one by the variable `TFBIND_ISA`, for comparisons.
-fn instruction_set() -> Result<Isa> {
-    let has = match () {
-        _ if avx512() => Some(Isa::Avx512),
-        _ if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(Isa::Avx2),
-        _ => None,
-    };
-    let has = has.context("this CPU has neither AVX-512 nor AVX2 with FMA")?;
-    match std::env::var("TFBIND_ISA").as_deref() {
-        Err(_) => Ok(has),
-        Ok("avx2") => Ok(Isa::Avx2),
-        Ok("avx512") if has == Isa::Avx512 => Ok(has),
-        Ok(other) => bail!("TFBIND_ISA={other}: avx2 or avx512, and the CPU must have it"),
-    }
-}
-
-/// An instruction set that was asked for and is not there is an error, also where another engine could do.
-pub(super) fn check_wish() -> Result<()> {
-    match std::env::var_os("TFBIND_ISA") {
-        Some(_) => instruction_set().map(|_| ()),
-        None => Ok(()),
-    }
 }
 
 /// The native engine and what it is called, or why there is none for this model.
@@ -85,7 +46,7 @@ pub(super) fn native(
         io.per_base && io.classes == 1,
         "the native engine computes a logit a base"
     );
-    let isa = instruction_set()?;
+    let isa = Isa::best()?;
     let statistics = match graph.batch_norm() {
         BatchNorm::Frozen => Statistics::Running,
         BatchNorm::Rank | BatchNorm::Rank0 | BatchNorm::Sync => Statistics::Batch,
@@ -109,8 +70,12 @@ pub(super) fn native(
     }
     Ok(match (kind, isa) {
         (Kind::Double, _) => (engine!(Double), "native, double precision"),
-        (_, Isa::Avx512) => (engine!(Avx512), "native, AVX-512"),
-        (_, Isa::Avx2) => (engine!(Avx2), "native, AVX2"),
+        #[cfg(target_arch = "x86_64")]
+        (_, Isa::Avx512) => (engine!(native::Avx512), "native, AVX-512"),
+        #[cfg(target_arch = "x86_64")]
+        (_, Isa::Avx2) => (engine!(native::Avx2), "native, AVX2"),
+        #[cfg(target_arch = "aarch64")]
+        (_, Isa::Neon) => (engine!(native::Neon), "native, NEON"),
     })
 }
 

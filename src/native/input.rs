@@ -3,11 +3,9 @@
 //! A step waits for memory more than for anything else but its products. What ReLU left is stored once; whoever reads it
 //! normalises a block of it, into memory of its own.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
 use super::{
     conv::{HALO, Rows},
-    lanes::{Element, Lanes},
+    lanes::{Element, Lanes, prefetch},
     phases::phase_length,
 };
 
@@ -86,7 +84,7 @@ impl<T: Element> Input<'_, T> {
     pub unsafe fn fetch(&self, from: usize, places: usize) {
         for row in 0..self.rows.rows {
             for at in (from..(from + places).min(self.rows.padded)).step_by(LINE / size_of::<T>()) {
-                _mm_prefetch::<_MM_HINT_T1>(self.rows.row(row).add(at).cast::<i8>());
+                prefetch(self.rows.row(row).add(at).cast());
             }
         }
     }

@@ -3,15 +3,34 @@
 //! A kernel is a [`Kernel`]: `run` is inlined into a function compiled for the instruction set, which [`Lanes::run`]
 //! is. Loads and stores need no alignment; pointers must be good for `N` elements.
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod bf16;
 mod double;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
-pub use avx2::Avx2;
-pub use avx512::Avx512;
-pub use bf16::Avx512Bf16;
 pub use double::Double;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
+#[cfg(target_arch = "x86_64")]
+pub use {avx2::Avx2, avx512::Avx512, bf16::Avx512Bf16};
+
+/// Asks for a line that is read soon, for the second cache.
+#[inline(always)]
+pub fn prefetch(at: *const i8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint, which may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
 
 /// What a weight or an activation is: f32, or f64 where formulas are proven.
 pub trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {

@@ -1,12 +1,17 @@
 //! Every gradient of the native engine against libtorch in double precision.
 
+#[cfg(target_arch = "x86_64")]
 mod bf16;
 mod dropout;
 
 use half::f16;
 use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
 
-use super::{Avx2, Avx512, Double, Element, Lanes, Native, Stages, Statistics};
+#[cfg(target_arch = "aarch64")]
+use super::Neon;
+#[cfg(target_arch = "x86_64")]
+use super::{Avx2, Avx512};
+use super::{Double, Element, Lanes, Native, Stages, Statistics};
 use crate::{
     comm::Solo,
     data::{Draw, Rows},
@@ -261,12 +266,18 @@ fn single_is_rounded_double<L: Lanes<T = f32>>() {
 
 #[test]
 fn single_precision_gradients_are_double_rounded() {
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        single_is_rounded_double::<Avx2>();
+    #[cfg(target_arch = "x86_64")]
+    {
+        use crate::engine::Isa;
+        if Isa::Avx2.here() {
+            single_is_rounded_double::<Avx2>();
+        }
+        if Isa::Avx512.here() {
+            single_is_rounded_double::<Avx512>();
+        }
     }
-    if crate::engine::avx512() {
-        single_is_rounded_double::<Avx512>();
-    }
+    #[cfg(target_arch = "aarch64")]
+    single_is_rounded_double::<Neon>();
 }
 
 /// Losses of 200 steps of SGD from the same weights. (Adam divides the noise of a gradient that is 0 by its own size: two
