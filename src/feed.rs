@@ -99,7 +99,8 @@ impl Rows {
             Device::Cuda(_) => host
                 .into_iter()
                 .map(|part| {
-                    let locked = part.pin_memory(device);
+                    // Tensor::pin_memory warns at every call that it need not be told the device.
+                    let locked = part.internal_pin_memory(device);
                     locked.internal_to_copy((part.kind(), device), true)
                 })
                 .collect(),

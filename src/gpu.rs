@@ -33,6 +33,11 @@ pub fn load() -> Result<()> {
     Ok(())
 }
 
+/// This thread hears each of libtorch's warnings once, not at every step.
+pub fn warn_once() {
+    ffi::warn_once();
+}
+
 /// Whether the program carries the library for CUDA graphs and the free memory.
 pub fn carries_library() -> bool {
     !CARRIED.is_empty()
@@ -54,6 +59,21 @@ fn cuda() -> Result<&'static ffi::Cuda> {
 /// Free bytes of a GPU and the major number of its compute capability.
 pub fn card(gpu: usize) -> Result<(usize, i32)> {
     cuda()?.card(gpu)
+}
+
+/// What this thread does without naming a GPU, it does on this one: libtorch would ask the first.
+pub fn make_current(gpu: usize) -> Result<()> {
+    cuda()?.make_current(gpu)
+}
+
+/// Gives back what libtorch keeps of a GPU's memory for later, with it that of graphs that were dropped.
+pub fn give_back() -> Result<()> {
+    cuda()?.give_back()
+}
+
+/// Tells a profiler that waits for it to look, or no longer.
+pub fn profile(on: bool) -> Result<()> {
+    cuda()?.profile(on)
 }
 
 pub fn recorder(gpu: usize) -> Result<Recorder> {

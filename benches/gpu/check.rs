@@ -78,6 +78,10 @@ pub fn check(bench: &Bench) -> Result<()> {
             let form: Form = name.parse().map_err(anyhow::Error::msg)?;
             let mut run = Run::start(bench, &form, 4, RATE)?;
             run.steps(if bench.tiny { 6 } else { 24 })?;
+            ensure!(
+                run.resident == form.compute.resident,
+                "{name}: its rows came from elsewhere"
+            );
             Ok(run.trainer.optimizer.first.to_device(Device::Cpu))
         };
         let off = relative(&moment(other)?, &moment(plain)?);

@@ -18,7 +18,7 @@ use tfbind_mpi::{
     comm::Solo,
     data::Windows,
     device::{self, DeviceChoice},
-    malloc,
+    gpu, malloc,
     sampler::SplitMix,
 };
 use tfbind_prep::schema::{Contig, DataWriter, Header, Locus, Task, Window};
@@ -62,6 +62,7 @@ struct Bench {
 
 fn main() -> ExitCode {
     malloc::keep_large_blocks();
+    gpu::warn_once();
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -13,6 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
 
 import torch
+import torch._dynamo
 from torch import nn
 
 import unet
@@ -31,9 +32,12 @@ VARIANTS = {
 }
 
 
+# All forms and batches compile the same forward, each anew; the default limit of 8 would leave the later ones eager.
+torch._dynamo.config.recompile_limit = 64
+
+
 def stepper(variant, batch, device, tiny):
     tf32, amp, last, mode = VARIANTS[variant]
-    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     plain = unet.UNet()
@@ -46,9 +50,12 @@ def stepper(variant, batch, device, tiny):
         x, y = unet.widened(x, model.inputs), y.unsqueeze(2)
     model, x, y = model.to(device), x.to(device), y.to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-    forward = torch.compile(model, mode=mode) if mode else model
+    # Each batch size is compiled for itself, and what cannot be compiled whole is an error, not eager in disguise.
+    forward = torch.compile(model, mode=mode, dynamic=False, fullgraph=True) if mode else model
 
     def step():
+        # Of the whole process, in which steps of other forms are made in between.
+        torch.backends.cudnn.allow_tf32 = tf32
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16) if amp else contextlib.nullcontext():
             logits = forward(x)

@@ -4,7 +4,7 @@
 #   benches/gpu/run.sh HOST           carry the program there by ssh, run, bring the page to benches/results
 #   benches/gpu/run.sh --pack FOLDER  only gather what is carried, for a queue system; run FOLDER/benches/gpu/table.py
 #   benches/gpu/run.sh --here         run on this machine
-# What follows goes to table.py: --batches 8,64 --rounds 3 --minutes 25. Without a GPU: --here --device cpu --tiny --out target.
+# What follows goes to table.py: --batches 8,64 --rounds 3 --minutes 25 --only bf16. Without a GPU: --here --device cpu --tiny --out target.
 # LIBTORCH names the libtorch to build with; the one that runs is that of python3's torch, of the same version.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -36,11 +36,12 @@ case $where in
     -*)     usage ;;
     *)      pack target/gpu
             there=$(ssh "$where" mktemp -d)
+            # shellcheck disable=SC2029 # the folder is known here
+            trap 'ssh "$where" rm -r "$there"' EXIT
             tar -C target/gpu -cz . | ssh "$where" tar -C "$there" -xz
             status=0
             # shellcheck disable=SC2029 # the words are meant to be split here
             ssh "$where" python3 "$there/benches/gpu/table.py" --out "$there/results" --command "'$whole'" "$@" || status=$?
-            scp -q "$where:$there/results/*" benches/results/
-            ssh "$where" rm -r "$there"
+            scp -q "$where:$there/results/*" benches/results/ || status=1
             exit "$status" ;;
 esac

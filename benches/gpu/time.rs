@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, Write, stdin, stdout},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,9 +12,10 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 use tfbind_mpi::{
     comm::{Solo, Transport, TransportChoice},
-    data::{Draw, Rows},
+    data::{Draw, Rows, Windows},
     engine::{Build, EngineChoice},
     feed::Filling,
+    gpu,
     loader::Loader,
     model::{Arch, BatchNorm, Options},
     optim::{Optimizer, Rule},
@@ -31,7 +33,8 @@ use crate::{
 /// Steps between two looks at the clock, which wait for the GPU.
 const BLOCK: u64 = 16;
 const SECONDS: Duration = Duration::from_secs(3);
-const WARM_UP: u64 = 12;
+/// As many as the host runs ahead, so that all blocks hold the same steps.
+const WARM_UP: u64 = BLOCK;
 const RATE: f64 = 1e-3;
 
 pub fn serve(bench: &Bench) -> Result<()> {
@@ -39,6 +42,10 @@ pub fn serve(bench: &Bench) -> Result<()> {
         let line = line?;
         let answer =
             measure(bench, &line).unwrap_or_else(|err| json!({"error": format!("{err:#}")}));
+        if let Device::Cuda(_) = bench.device {
+            // PyTorch's process, which measures next, needs the memory.
+            gpu::give_back()?;
+        }
         println!("{answer}");
         stdout().flush()?;
     }
@@ -50,14 +57,6 @@ fn measure(bench: &Bench, line: &str) -> Result<Value> {
     let form: Form = form.parse().map_err(anyhow::Error::msg)?;
     let mut run = Run::start(bench, &form, batch.parse()?, RATE)?;
     run.steps(WARM_UP)?;
-    if form.source == Source::Resident {
-        let began = Instant::now();
-        while !run.resident {
-            ensure!(began.elapsed().as_secs() < 60, "the GPU is never filled");
-            run.steps(1)?;
-        }
-        run.steps(WARM_UP)?;
-    }
     let (block, seconds) = match bench.tiny {
         true => (2, Duration::ZERO),
         false => (BLOCK, SECONDS),
@@ -72,8 +71,29 @@ fn measure(bench: &Bench, line: &str) -> Result<Value> {
     Ok(json!({"ms": blocks[blocks.len() / 2], "least_ms": blocks[0], "blocks": blocks.len()}))
 }
 
+/// The last three steps are for a profiler to see.
 pub fn steps(bench: &Bench, form: Form, batch: usize) -> Result<()> {
-    Run::start(bench, &form, batch, RATE)?.steps(WARM_UP + 3)
+    let mut run = Run::start(bench, &form, batch, RATE)?;
+    run.steps(WARM_UP)?;
+    let on_gpu = matches!(bench.device, Device::Cuda(_));
+    if on_gpu {
+        gpu::profile(true)?;
+    }
+    run.steps(3)?;
+    if on_gpu {
+        gpu::profile(false)?;
+    }
+    Ok(())
+}
+
+/// Training begins while the device is filled; here the first step is to be as the last.
+fn filled(windows: &Arc<Windows>, device: Device) -> Result<Filling> {
+    let (filling, began) = (Filling::start(windows.clone(), device)?, Instant::now());
+    while filling.place().get().is_none() {
+        ensure!(began.elapsed().as_secs() < 60, "the device is never filled");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(filling)
 }
 
 pub struct Run {
@@ -83,7 +103,8 @@ pub struct Run {
     held: Vec<Rows>,
     step: u64,
     rate: f64,
-    resident: bool,
+    /// Whether the last rows lay on the device.
+    pub resident: bool,
     look_every: u64,
 }
 
@@ -128,8 +149,7 @@ impl Run {
                 ..Settings::default()
             };
             let plan = Plan::new(settings, 1, rows, 0)?;
-            let filling = (form.source == Source::Resident)
-                .then(|| Filling::start(windows.clone(), bench.device));
+            let filling = (form.source == Source::Resident).then(|| filled(&windows, bench.device));
             let filling = filling.transpose()?;
             let from = Position::default();
             loader = Some(Loader::of_training(&plan, windows, (0, 1), from, filling)?);

@@ -4,7 +4,11 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adam.h>
+#include <c10/util/Exception.h>
 
+#include <iostream>
+#include <mutex>
+#include <set>
 #include <string>
 
 namespace {
@@ -22,7 +26,26 @@ const char* outcome(Call call) {
   }
 }
 
+// libtorch says some things at every step of a training run, such as that a recurrent layer's weights do not lie as
+// cuDNN has them.
+struct Once : c10::WarningHandler {
+  void process(const c10::Warning& warning) override {
+    std::lock_guard<std::mutex> held(lock);
+    if (said.insert(warning.msg()).second) {
+      std::cerr << "libtorch: " << warning.msg() << std::endl;
+    }
+  }
+  std::mutex lock;
+  std::set<std::string> said;
+};
+
 }  // namespace
+
+// This thread hears each of libtorch's warnings once.
+extern "C" void tfbind_warn_once() {
+  static Once once;
+  c10::WarningUtils::set_warning_handler(&once);
+}
 
 // One kernel for the whole of Adam on flat tensors; nothing changes where `blocked` is 1.
 extern "C" const char* tfbind_fused_adam(

@@ -8,6 +8,7 @@ use std::{
     io::Write,
     mem::ManuallyDrop,
     os::fd::AsRawFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     ptr,
 };
@@ -36,6 +37,7 @@ unsafe extern "C" {
         eps: f64,
     ) -> Words;
     safe fn tfbind_allow_tf32(allowed: bool);
+    safe fn tfbind_warn_once();
 }
 
 fn check(words: Words) -> Result<()> {
@@ -78,6 +80,10 @@ pub fn allow_tf32(allowed: bool) {
     tfbind_allow_tf32(allowed);
 }
 
+pub fn warn_once() {
+    tfbind_warn_once();
+}
+
 /// Opens a library for good, its symbols for all that come after.
 pub fn open_for_all(path: &Path) -> Result<Library> {
     // SAFETY: libtorch_cuda registers its kernels when it is opened and asks nothing of the caller; cuda.cpp has no
@@ -88,7 +94,8 @@ pub fn open_for_all(path: &Path) -> Result<Library> {
 
 /// The functions of cuda.cpp.
 pub struct Cuda {
-    card: unsafe extern "C" fn(c_int, *mut usize, *mut usize, *mut c_int) -> Words,
+    make_current: unsafe extern "C" fn(c_int) -> Words,
+    card: unsafe extern "C" fn(c_int, *mut usize, *mut c_int) -> Words,
     new: unsafe extern "C" fn(c_int, *mut *mut c_void) -> Words,
     free: unsafe extern "C" fn(*mut c_void),
     enter: unsafe extern "C" fn(*mut c_void) -> Words,
@@ -96,6 +103,8 @@ pub struct Cuda {
     begin: unsafe extern "C" fn(*mut c_void) -> Words,
     end: unsafe extern "C" fn(*mut c_void) -> Words,
     replay: unsafe extern "C" fn(*mut c_void) -> Words,
+    give_back: unsafe extern "C" fn() -> Words,
+    profile: unsafe extern "C" fn(bool) -> Words,
     // Holds the functions above; never closed.
     _library: ManuallyDrop<Library>,
 }
@@ -111,6 +120,7 @@ impl Cuda {
         // SAFETY: the types are those of cuda.cpp, and the library is never closed.
         unsafe {
             Ok(Self {
+                make_current: *library.get(b"tfbind_use\0")?,
                 card: *library.get(b"tfbind_card\0")?,
                 new: *library.get(b"tfbind_recorder_new\0")?,
                 free: *library.get(b"tfbind_recorder_free\0")?,
@@ -119,17 +129,35 @@ impl Cuda {
                 begin: *library.get(b"tfbind_recorder_begin\0")?,
                 end: *library.get(b"tfbind_recorder_end\0")?,
                 replay: *library.get(b"tfbind_recorder_replay\0")?,
+                give_back: *library.get(b"tfbind_give_back\0")?,
+                profile: *library.get(b"tfbind_profile\0")?,
                 _library: ManuallyDrop::new(library),
             })
         }
     }
 
+    /// What this thread does without naming a GPU, it does on this one.
+    pub fn make_current(&self, gpu: usize) -> Result<()> {
+        // SAFETY: here and in `give_back` and `profile` nothing is asked of the caller.
+        check(unsafe { (self.make_current)(gpu as c_int) })
+    }
+
     /// Free bytes of a GPU, and the major number of its compute capability.
     pub fn card(&self, gpu: usize) -> Result<(usize, i32)> {
-        let (mut free, mut total, mut major) = (0, 0, 0);
+        let (mut free, mut major) = (0, 0);
         // SAFETY: the numbers outlive the call.
-        check(unsafe { (self.card)(gpu as c_int, &mut free, &mut total, &mut major) })?;
+        check(unsafe { (self.card)(gpu as c_int, &mut free, &mut major) })?;
         Ok((free, major))
+    }
+
+    pub fn give_back(&self) -> Result<()> {
+        // SAFETY: as above.
+        check(unsafe { (self.give_back)() })
+    }
+
+    pub fn profile(&self, on: bool) -> Result<()> {
+        // SAFETY: as above.
+        check(unsafe { (self.profile)(on) })
     }
 }
 
@@ -152,7 +180,7 @@ impl Recorder {
     pub fn aside<T>(&mut self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: here and below the handle is live until `self` is dropped, and used by one thread.
         check(unsafe { (self.cuda.enter)(self.handle) })?;
-        let done = call();
+        let done = settled(call);
         // SAFETY: as above.
         check(unsafe { (self.cuda.leave)(self.handle) })?;
         done
@@ -164,7 +192,7 @@ impl Recorder {
         self.aside(|| {
             // SAFETY: as above.
             check(unsafe { (cuda.begin)(handle) })?;
-            let done = call();
+            let done = settled(call);
             // SAFETY: as above; also after a failed call, so that the stream leaves its recording.
             let ended = check(unsafe { (cuda.end)(handle) });
             done.and_then(|value| ended.map(|()| value))
@@ -175,6 +203,15 @@ impl Recorder {
         // SAFETY: as above; the recording's memory belongs to it until it is freed.
         check(unsafe { (self.cuda.replay)(self.handle) })
     }
+}
+
+/// A call whose panic is an error: tch panics where libtorch throws, and the stream has to be left all the same.
+fn settled<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+        // libtorch appends its C++ stack.
+        bail!("{}", said.lines().next().unwrap_or_default())
+    })
 }
 
 impl Drop for Recorder {

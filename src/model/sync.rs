@@ -31,7 +31,7 @@ struct Cut {
     var: Tensor,
     constants: NormConstants,
     /// B * L of all ranks.
-    count: f64,
+    count: Tensor,
 }
 
 impl Graph {
@@ -125,7 +125,7 @@ impl Cut {
         }
         let mut sums = Tensor::cat(&[sum_g, sum_gx], 0).to_kind(Kind::Double);
         sum(&mut sums);
-        let means = (sums / self.count).to_kind(self.weight.kind());
+        let means = (sums / &self.count).to_kind(self.weight.kind());
         let channels = self.weight.size()[0];
         // What the statistics add is itself a normalised x: -scale (mean g + (x - mean) / deviation * mean gx).
         let scale = -&self.weight * (&self.var + self.constants.eps).rsqrt();
@@ -143,7 +143,7 @@ fn statistics(
     running: [&Tensor; 2],
     constants: NormConstants,
     sum: SumOverRanks,
-) -> (Tensor, Tensor, f64) {
+) -> (Tensor, Tensor, Tensor) {
     // x may be of fewer bits.
     let (channels, kind) = (x.size()[1], running[0].kind());
     let own = (x.numel() as i64 / channels) as f64;
@@ -158,16 +158,19 @@ fn statistics(
         let _ = sums.narrow(0, 2 * channels, 1).fill_(own);
     }
     sum(&mut sums);
-    let count = sums.double_value(&[2 * channels]);
-    let mean = sums.narrow(0, 0, channels) / count;
-    let var = (sums.narrow(0, channels, channels) / count - mean.square()).clamp_min(0.0);
-    let unbiased = &var * (count / (count - 1.0).max(1.0));
-    // At the end of an epoch a micro-batch may be empty on all ranks, and one number alone has no variance.
-    let seen = running.into_iter().zip([&mean, &unbiased]);
-    for (running, new) in seen.filter(|_| count > 1.0) {
+    let count = sums.narrow(0, 2 * channels, 1);
+    // At the end of an epoch a micro-batch may be empty on all ranks, and one number alone has no variance: the running
+    // statistics stay. As tensors, because to look at a number the host would wait for a GPU at every norm.
+    let part = count.gt(1.0).to_kind(Kind::Double) * constants.momentum;
+    let count = count.clamp_min(1.0);
+    let mean = sums.narrow(0, 0, channels) / &count;
+    let var = (sums.narrow(0, channels, channels) / &count - mean.square()).clamp_min(0.0);
+    let unbiased = &var * (&count / (&count - 1.0).clamp_min(1.0));
+    let (rest, part) = ((-&part + 1.0).to_kind(kind), part.to_kind(kind));
+    for (running, new) in running.into_iter().zip([&mean, &unbiased]) {
         let mut running = running.shallow_clone();
-        running *= 1.0 - constants.momentum;
-        running += new.to_kind(kind) * constants.momentum;
+        running *= &rest;
+        running += new.to_kind(kind) * &part;
     }
     (mean.to_kind(kind), var.to_kind(kind), count)
 }

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::{Graph, Layer, Op};
 use crate::flat::FlatTensors;
-use gather::{Channels, Copies, Gather, inverse};
+use gather::{Channels, Copies, Gather, inverse, room};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -160,11 +160,17 @@ impl Twin {
     fn collect(&self, gradients: &[Tensor]) {
         no_grad(|| {
             let kind = self.gradients.kind();
-            // In the order in which the copies lie.
+            // As the copies lie.
             let flat = |gradients: &[Tensor]| {
-                let lying = gradients.iter().map(|gradient| match gradient.dim() {
-                    4 => gradient.permute([0, 2, 3, 1]).reshape([-1]),
-                    _ => gradient.reshape([-1]),
+                let lying = gradients.iter().map(|gradient| {
+                    let flat = match gradient.dim() {
+                        4 => gradient.permute([0, 2, 3, 1]).reshape([-1]),
+                        _ => gradient.reshape([-1]),
+                    };
+                    match (room(gradient.numel()) - gradient.numel()) as i64 {
+                        0 => flat,
+                        left => flat.constant_pad_nd([0, left]),
+                    }
                 });
                 Tensor::cat(&lying.collect::<Vec<_>>(), 0).to_kind(kind)
             };

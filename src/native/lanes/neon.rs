@@ -102,7 +102,7 @@ unsafe impl Lanes for Neon {
 }
 
 #[inline(always)]
-fn bits(v: uint32x4_t) -> float32x4_t {
+unsafe fn bits(v: uint32x4_t) -> float32x4_t {
     vreinterpretq_f32_u32(v)
 }
 

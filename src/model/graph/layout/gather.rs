@@ -4,6 +4,14 @@ use tch::{Kind, Tensor};
 
 use super::Layout;
 
+/// Copies of a tensor begin at a multiple of so many numbers: cuDNN's kernels for tensor cores want 16 bytes.
+const ALIGNED: usize = 8;
+
+/// Numbers that a tensor of so many takes up among the copies.
+pub fn room(numbers: usize) -> usize {
+    numbers.next_multiple_of(ALIGNED)
+}
+
 /// Where each channel of a layer's output stands: the channel of the plain graph, or none where it is padding.
 pub type Channels = Vec<Option<i64>>;
 
@@ -30,12 +38,18 @@ impl Gather {
     pub fn vector(&mut self, of: &Tensor, flat: &Tensor, channels: &Channels) {
         let (start, zero) = (place(of, flat), flat.numel() as i64);
         let size = channels.len() as i64;
-        let begin = self.from.len() as i64;
+        let begin = self.begin(zero);
         self.views.push((vec![size], vec![1], begin));
         let from = channels
             .iter()
             .map(|channel| channel.map_or(zero, |channel| start + channel));
         self.from.extend(from);
+    }
+
+    /// Where the next tensor's copies begin; zeros fill up what the last one left.
+    fn begin(&mut self, zero: i64) -> i64 {
+        self.from.resize(room(self.from.len()), zero);
+        self.from.len() as i64
     }
 
     /// A weight [F, S, K] with the channels of its first two dimensions.
@@ -46,7 +60,7 @@ impl Gather {
             _ => zero,
         };
         let (f, s, k) = (both[0].len() as i64, both[1].len() as i64, size[2]);
-        let begin = self.from.len() as i64;
+        let begin = self.begin(zero);
         for &first in both[0] {
             match layout {
                 Layout::Plain => {
@@ -69,7 +83,8 @@ impl Gather {
     }
 
     /// The copies, and the tensors that view them in order.
-    pub fn finish(self, flat: &Tensor, kind: Kind) -> (Copies, Vec<Tensor>) {
+    pub fn finish(mut self, flat: &Tensor, kind: Kind) -> (Copies, Vec<Tensor>) {
+        self.begin(flat.numel() as i64);
         let values = Tensor::zeros([self.from.len() as i64], (kind, flat.device()));
         let view = |(size, stride, start): (Vec<i64>, Vec<i64>, i64)| {
             values.as_strided(size, stride, start).detach()
