@@ -7,6 +7,7 @@
 # make mpich: set up, then the integration tests with MPICH, built apart from the rest.
 # make test-cluster: training over several hosts and job files under qsub, on this machine; as root. TRANSCRIPT=FILE
 # keeps what was said.
+# make test-arm: builds for 64-bit ARM on another machine, and tries the kernels of its CPUs in an emulator.
 # make faults: set up, then kill and resume training KILLS times.
 # make bench-step: the whole training step on one core, samples/s and share of the core's peak.
 # make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
@@ -23,7 +24,7 @@ PRECISION ?= f32
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: build demo test install bundle portable test-bundle mpich test-cluster faults bench-step bench-peers bench-path bench-growth literature clean
+.PHONY: build demo test install bundle portable test-bundle mpich test-cluster test-arm faults bench-step bench-peers bench-path bench-growth literature clean
 
 build:
 	@. modules/$(SITE)
@@ -117,6 +118,11 @@ test-cluster:
 	. modules/$(SITE)
 	cargo build --release --locked --workspace
 	tests/cluster/run.sh
+
+test-arm: export ALSO := aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64-static:qemu-user-static
+test-arm:
+	@. modules/$(SITE)
+	tests/arm.sh
 
 faults:
 	@. modules/$(SITE)
