@@ -100,10 +100,10 @@ impl Header {
 
     /// What has to be the same for a run to go on: its name, and its value in words, whether typed or not.
     pub fn identity(&self) -> [(&'static str, String); 11] {
-        let (plan, io) = (&self.plan, self.io);
+        let (plan, io, paper) = (&self.plan, self.io, self.arch.paper());
         let typed = |number: Option<usize>| number.map_or("none".into(), |n| n.to_string());
-        let up_activation = self.up_activation.or(self.arch.up_activation());
-        let optimizer = plan.optimizer.unwrap_or(self.arch.paper().recipe.optimizer);
+        let up_activation = self.up_activation.or(paper.up_activation);
+        let optimizer = plan.optimizer.unwrap_or(paper.recipe.optimizer);
         let sizes = format!(
             "{} channels, windows of {} bases, {} targets, labels of {} for {}",
             io.channels,

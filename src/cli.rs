@@ -233,7 +233,7 @@ pub struct ImportArgs {
     /// Run folder to make
     #[arg(long)]
     pub run: PathBuf,
-    /// After the U-Net's transposed convolutions
+    /// After the transposed convolutions of U-Nets and transformer
     #[arg(long)]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]
@@ -359,7 +359,7 @@ pub struct ModelsArgs {
     /// [default: as published]
     #[arg(long)]
     pub targets: Option<i64>,
-    /// After the U-Net's transposed convolutions
+    /// After the transposed convolutions of U-Nets and transformer
     #[arg(long)]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]

@@ -102,7 +102,7 @@ impl Plan {
         };
         // A part of a held batch may be a single window, whose statistics are noise: PR-AUC 0.11 instead of 0.79 on 8 ranks.
         let usual = match held {
-            Some(_) if arch.has_batch_norm() => BatchNorm::Sync,
+            Some(_) if arch.paper().batch_norm => BatchNorm::Sync,
             _ => BatchNorm::Rank,
         };
         let batch_norm = s.batch_norm.unwrap_or(usual);

@@ -12,7 +12,7 @@ impl Plan {
             None => None,
         };
         let mut model = self.arch.to_string();
-        if self.arch.has_batch_norm() {
+        if self.arch.paper().batch_norm {
             model += &format!(", batch norm {}", word(self.options.batch_norm));
         }
         if let Some(width) = self.options.width {
