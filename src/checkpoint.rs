@@ -173,7 +173,6 @@ pub fn save(path: &Path, header: &Header, net: &Net, optimizer: Option<&Optimize
     ]);
     let bytes = safetensors::serialize(views, Some(metadata))?;
     write_atomically(path, &bytes)
-        .with_context(|| format!("writing the checkpoint {}", path.display()))
 }
 
 /// Keys and times.
@@ -186,9 +185,12 @@ fn words(seen: &Seen) -> Result<[Vec<u32>; 2]> {
 
 /// The file appears whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = PartialFile::beside(path)?;
-    fs::write(partial.path(), bytes)?;
-    Ok(partial.commit()?)
+    let write = || {
+        let partial = PartialFile::beside(path)?;
+        fs::write(partial.path(), bytes)?;
+        partial.commit()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// A checkpoint read into memory.

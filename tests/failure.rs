@@ -245,7 +245,10 @@ fn a_full_disk_leaves_the_last_checkpoint() {
         "trap '' XFSZ; ulimit -f 5000",
         &["train", "--run", "run", "--resume"],
     );
-    assert!(error.contains("writing the checkpoint run/"), "{error}");
+    assert!(
+        error.contains("writing run/") && error.contains(".safetensors: "),
+        "{error}"
+    );
     assert!(run.last("run").sorted_tensors() == before);
     run.ok(&["train", "--run", "run", "--resume", "--stop-at", "6"]);
 }

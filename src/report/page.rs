@@ -81,8 +81,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
     for (name, text) in files {
         let Some(text) = text else { continue };
         let path = args.run.join(name);
-        write_atomically(&path, text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
+        write_atomically(&path, text.as_bytes())?;
     }
     println!("report {}", args.run.join("report.html").display());
     Ok(())

@@ -147,8 +147,7 @@ impl Ledger {
     pub fn record(&mut self, task: Task, outcome: Outcome) -> Result<()> {
         let path = self.result(task);
         let text = serde_json::to_string_pretty(&outcome)? + "\n";
-        write_atomically(&path, text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
+        write_atomically(&path, text.as_bytes())?;
         self.outcomes.insert(task, outcome);
         Ok(())
     }
