@@ -17,6 +17,8 @@ use crate::{
 
 pub const BEST: &str = "best.safetensors";
 pub const LAST: &str = "last.safetensors";
+/// The settings, each with its value.
+pub const PLAN: &str = "plan.toml";
 
 /// The checkpoint of a run folder, its best or where it was never evaluated its last; or the file that is named.
 pub fn checkpoint_of(run: &Path) -> PathBuf {
