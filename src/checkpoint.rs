@@ -14,7 +14,7 @@ use crate::{
     engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
-    plan::{Settings, word},
+    plan::{SEED, Settings, word},
     sampler::Position,
     weights::{OPTIMIZER, Weights},
 };
@@ -123,7 +123,7 @@ impl Header {
             ("--arch", self.arch.to_string()),
             ("--up-activation", up_activation.map_or("none".into(), word)),
             ("--width", plan.width.unwrap_or(1.0).to_string()),
-            ("--seed", plan.seed.unwrap_or(1).to_string()),
+            ("--seed", plan.seed.unwrap_or(SEED).to_string()),
             ("--optimizer", optimizer.family().into()),
             ("sizes", sizes),
             ("tracks", self.tracks.join(",")),
@@ -312,7 +312,7 @@ mod tests {
         let same = Settings {
             up_activation: Some(Activation::Relu),
             width: Some(1.0),
-            seed: Some(1),
+            seed: Some(SEED),
             optimizer: Some(Rule::AdamInvariant),
             ..plan()
         };

@@ -11,7 +11,7 @@ use crate::{
     evaluate::{BinLabel, BinScore},
     explain::Method,
     model::{Activation, Arch},
-    plan::Settings,
+    plan::{EVAL_BATCH, Settings},
     scaling::{Mode, Wire},
 };
 
@@ -131,7 +131,7 @@ pub struct ApplyArgs {
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Windows of a batch: Keras' dice depends on it
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = EVAL_BATCH)]
     pub eval_batch: usize,
     /// Mean of the probabilities of a window and of its reverse complement
     #[arg(long)]

@@ -10,9 +10,13 @@ use std::{
 use half::f16;
 use hdf5::{Hyperslab, SliceOrIndex};
 use ndarray::arr0;
-use tfbind_mpi::job::on_all_ranks;
+use tfbind_mpi::{
+    job::on_all_ranks,
+    scaling::{random_header, random_window},
+};
+use tfbind_prep::schema::DataWriter;
 
-use crate::common::{Run, mpirun, open_to_spoil};
+use crate::common::{LENGTH, Run, mpirun, open_to_spoil};
 
 const TRAIN: [&str; 11] = [
     "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--batch", "4", "--epochs",
@@ -176,6 +180,21 @@ fn files_that_are_cut_short_or_of_another_version_are_named() {
     drop(file);
     let error = run.fails(&["evaluate", "run", "--device", "cpu"]);
     assert!(error.contains("99") && error.contains("version"), "{error}");
+}
+
+#[test]
+fn data_with_nothing_held_out_is_refused_with_a_remedy() {
+    let run = Run::new();
+    let header = random_header(LENGTH);
+    let mut writer = DataWriter::create(run.path("data.h5"), &header, true).unwrap();
+    writer.push("train", &random_window(0, LENGTH)).unwrap();
+    writer.finish().unwrap();
+    let error = run.fails(&TRAIN);
+    assert!(
+        error.contains("data.h5: there is no split `valid`; it has train; a run needs")
+            && error.contains("--valid CONTIG"),
+        "{error}"
+    );
 }
 
 #[test]

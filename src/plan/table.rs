@@ -36,10 +36,12 @@ impl Plan {
             word(rate.decay),
             self.epochs
         );
-        let turned = set.reverse_complement.unwrap_or(false);
         let augmentation = match counts {
             Some(_) => "both strands are counted".into(),
-            None => format!("reverse complement {turned}, shift {}", self.shift),
+            None => format!(
+                "reverse complement {}, shift {}",
+                self.reverse_complement, self.shift
+            ),
         };
         let patience = set
             .patience

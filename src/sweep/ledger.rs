@@ -95,7 +95,7 @@ pub fn take_over(run: &Path) -> Result<File> {
         fs::create_dir_all(&folder)
             .with_context(|| format!("creating the folder {}", folder.display()))?;
     }
-    resume::sweep(&run.join(RESULTS))?;
+    resume::remove_partial(&run.join(RESULTS))?;
     Ok(lock)
 }
 
