@@ -14,7 +14,7 @@ use crate::{
     engine::Net,
     model::{Activation, Arch, Io},
     optim::Optimizer,
-    plan::{Settings, word},
+    plan::{SEED, Settings, word},
     sampler::Position,
     weights::{OPTIMIZER, Weights},
 };
@@ -100,10 +100,10 @@ impl Header {
 
     /// What has to be the same for a run to go on: its name, and its value in words, whether typed or not.
     pub fn identity(&self) -> [(&'static str, String); 11] {
-        let (plan, io) = (&self.plan, self.io);
+        let (plan, io, paper) = (&self.plan, self.io, self.arch.paper());
         let typed = |number: Option<usize>| number.map_or("none".into(), |n| n.to_string());
-        let up_activation = self.up_activation.or(self.arch.up_activation());
-        let optimizer = plan.optimizer.unwrap_or(self.arch.paper().recipe.optimizer);
+        let up_activation = self.up_activation.or(paper.up_activation);
+        let optimizer = plan.optimizer.unwrap_or(paper.recipe.optimizer);
         let sizes = format!(
             "{} channels, windows of {} bases, {} targets, labels of {} for {}",
             io.channels,
@@ -123,7 +123,7 @@ impl Header {
             ("--arch", self.arch.to_string()),
             ("--up-activation", up_activation.map_or("none".into(), word)),
             ("--width", plan.width.unwrap_or(1.0).to_string()),
-            ("--seed", plan.seed.unwrap_or(1).to_string()),
+            ("--seed", plan.seed.unwrap_or(SEED).to_string()),
             ("--optimizer", optimizer.family().into()),
             ("sizes", sizes),
             ("tracks", self.tracks.join(",")),
@@ -173,7 +173,6 @@ pub fn save(path: &Path, header: &Header, net: &Net, optimizer: Option<&Optimize
     ]);
     let bytes = safetensors::serialize(views, Some(metadata))?;
     write_atomically(path, &bytes)
-        .with_context(|| format!("writing the checkpoint {}", path.display()))
 }
 
 /// Keys and times.
@@ -186,9 +185,12 @@ fn words(seen: &Seen) -> Result<[Vec<u32>; 2]> {
 
 /// The file appears whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = PartialFile::beside(path)?;
-    fs::write(partial.path(), bytes)?;
-    Ok(partial.commit()?)
+    let write = || {
+        let partial = PartialFile::beside(path)?;
+        fs::write(partial.path(), bytes)?;
+        partial.commit()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// A checkpoint read into memory.
@@ -310,7 +312,7 @@ mod tests {
         let same = Settings {
             up_activation: Some(Activation::Relu),
             width: Some(1.0),
-            seed: Some(1),
+            seed: Some(SEED),
             optimizer: Some(Rule::AdamInvariant),
             ..plan()
         };

@@ -11,7 +11,7 @@ use crate::{
     evaluate::{BinLabel, BinScore},
     explain::Method,
     model::{Activation, Arch},
-    plan::Settings,
+    plan::{EVAL_BATCH, Settings},
     scaling::{Mode, Wire},
 };
 
@@ -131,7 +131,7 @@ pub struct ApplyArgs {
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Windows of a batch: Keras' dice depends on it
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = EVAL_BATCH)]
     pub eval_batch: usize,
     /// Mean of the probabilities of a window and of its reverse complement
     #[arg(long)]
@@ -233,7 +233,7 @@ pub struct ImportArgs {
     /// Run folder to make
     #[arg(long)]
     pub run: PathBuf,
-    /// After the U-Net's transposed convolutions
+    /// After the transposed convolutions of U-Nets and transformer
     #[arg(long)]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]
@@ -359,7 +359,7 @@ pub struct ModelsArgs {
     /// [default: as published]
     #[arg(long)]
     pub targets: Option<i64>,
-    /// After the U-Net's transposed convolutions
+    /// After the transposed convolutions of U-Nets and transformer
     #[arg(long)]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]

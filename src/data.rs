@@ -6,7 +6,7 @@ pub(crate) mod tests;
 
 use std::{iter::repeat_n, ops::Range, path::Path, sync::Arc};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use half::f16;
 use tch::{Device, Tensor};
 use tfbind_prep::schema::{Counts, DataFile, Header, Locus, SOFT_MASKED, Split, Task};
@@ -85,14 +85,12 @@ pub struct Windows {
 }
 
 impl Windows {
-    pub fn open(path: &Path, split: &str) -> Result<Self> {
+    pub fn open(path: &Path, name: &str) -> Result<Self> {
         let file = DataFile::open(path)?;
-        let split = file.split(split).with_context(|| {
-            format!("splits of {}: {}", path.display(), file.splits().join(", "))
-        })?;
+        let split = file.split(name)?;
         ensure!(
             !split.is_empty(),
-            "{}: the split has no windows",
+            "{}: the split `{name}` has no windows",
             path.display()
         );
         ensure!(

@@ -13,7 +13,7 @@ use crate::{
     engine::{Build, EngineChoice},
     model::Options,
     plan::Settings,
-    resume::{BEST, LAST},
+    resume::{BEST, LAST, PLAN},
     weights::Weights,
 };
 
@@ -66,7 +66,7 @@ pub fn import(args: ImportArgs) -> Result<()> {
     let shown = args.run.display();
     fs::create_dir_all(&args.run).with_context(|| format!("creating the run folder {shown}"))?;
     let plan = toml::to_string(&header.plan)?;
-    write_atomically(&args.run.join("plan.toml"), plan.as_bytes())?;
+    write_atomically(&args.run.join(PLAN), plan.as_bytes())?;
     checkpoint::save(&args.run.join(BEST), &header, &net, None)?;
     let numbers = flat.parameters.numel() + flat.buffers.numel();
     println!("{} of {numbers} numbers: {shown}", args.arch);

@@ -1,4 +1,4 @@
-//! Reads ahead of the training loop in a thread of its own, and says how long the loop had to wait.
+//! Reads ahead of the training loop in a thread of its own.
 
 use std::{
     sync::{
@@ -6,7 +6,6 @@ use std::{
         mpsc::{Receiver, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -24,7 +23,6 @@ const AHEAD: usize = 4;
 pub struct Loader {
     batches: Option<Receiver<Result<Rows>>>,
     reader: Option<JoinHandle<()>>,
-    pub waited: Duration,
     /// Ends when the loader does.
     _filling: Option<Filling>,
 }
@@ -69,7 +67,6 @@ impl Loader {
         Ok(Self {
             batches: Some(receive),
             reader: Some(reader),
-            waited: Duration::ZERO,
             _filling: filling,
         })
     }
@@ -91,7 +88,7 @@ impl Loader {
         };
         let augment = Augment {
             seed,
-            reverse_complement: plan.settings.reverse_complement.unwrap_or(false),
+            reverse_complement: plan.reverse_complement,
             max_shift: plan.shift as i64,
         };
         let (batch, accumulate) = (plan.batch, plan.accumulate);
@@ -109,13 +106,10 @@ impl Loader {
 
     /// The next batch; to ask for more than were ordered is an error.
     pub fn next_rows(&mut self) -> Result<Rows> {
-        let start = Instant::now();
         let batches = self.batches.as_ref().expect("present until dropped");
-        let rows = batches
+        batches
             .recv()
-            .map_err(|_| anyhow!("the loader thread ended before its last batch"))?;
-        self.waited += start.elapsed();
-        rows
+            .map_err(|_| anyhow!("the loader thread ended before its last batch"))?
     }
 }
 

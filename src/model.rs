@@ -76,6 +76,15 @@ impl Io {
         Ok(())
     }
 
+    fn check_least(&self, name: &str, least: i64) -> Result<()> {
+        ensure!(
+            self.length >= least,
+            "{name} reads windows of {least} bases at least, found {}: tfbind-prep make --length {least}",
+            self.length
+        );
+        Ok(())
+    }
+
     fn check_per_window(&self, name: &str) -> Result<()> {
         ensure!(
             !self.per_base,
@@ -104,7 +113,8 @@ pub enum BatchNorm {
 /// Choices that the papers leave open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// After the transposed convolutions of the U-Net: none (Leopard) or ReLU (NTHU 2022, PR-AUC 0.5297).
+    /// After the transposed convolutions of U-Nets and transformer; of the U-Net none (Leopard) or ReLU (NTHU 2022, PR-AUC
+    /// 0.5297).
     pub up_activation: Option<Activation>,
     pub batch_norm: BatchNorm,
     /// Whether it was asked for: an error where a model has none.
@@ -124,28 +134,4 @@ pub struct Options {
     /// Weight of the absolute outputs of the last hidden layer, summed over its units and averaged over the windows,
     /// beside the loss.
     pub l1: f64,
-}
-
-impl Options {
-    /// Errors where an option is typed that only the U-Net has.
-    fn check_none_of_unet(&self, name: &str) -> Result<()> {
-        self.check_no_up_activation(name)?;
-        self.check_no_batch_norm(name)
-    }
-
-    fn check_no_batch_norm(&self, name: &str) -> Result<()> {
-        ensure!(
-            !self.batch_norm_typed,
-            "--batch-norm: {name} has no batch norm; leave it out"
-        );
-        Ok(())
-    }
-
-    fn check_no_up_activation(&self, name: &str) -> Result<()> {
-        ensure!(
-            self.up_activation.is_none(),
-            "--up-activation belongs to the unet; {name} has no transposed convolution"
-        );
-        Ok(())
-    }
 }

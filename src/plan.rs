@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
+    checkpoint::Progress,
     comm::TransportChoice,
     device::DeviceChoice,
     engine::EngineChoice,
@@ -23,6 +24,10 @@ use crate::{
     nonfinite::NonFinite,
     optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
+
+/// Windows of a batch in evaluation unless typed otherwise.
+pub const EVAL_BATCH: usize = 64;
+pub const SEED: u64 = 1;
 
 /// Settings, each with its value.
 #[derive(Clone, Debug)]
@@ -44,7 +49,10 @@ pub struct Plan {
     pub schedule: Schedule,
     pub metric: Metric,
     pub eval_batch: usize,
+    pub reverse_complement: bool,
     pub shift: usize,
+    /// Checkpoints kept by step.
+    pub keep: usize,
     pub seed: u64,
     pub device: DeviceChoice,
     pub engine: EngineChoice,
@@ -78,6 +86,7 @@ impl Plan {
         );
         let accumulate = s.accumulate.unwrap_or(1);
         let batch = s.batch.unwrap_or(recipe.batch);
+        let eval_batch = s.eval_batch.unwrap_or(EVAL_BATCH);
         // More ranks cost no quality unless asked for larger steps; a window a rank is the least that keeps all busy.
         let default = (s.batch.is_none() && s.lr_scaling.is_none())
             .then(|| recipe.batch.max(ranks * accumulate));
@@ -85,7 +94,7 @@ impl Plan {
         for (name, value) in [
             ("batch", batch),
             ("accumulate", accumulate),
-            ("eval-batch", s.eval_batch.unwrap_or(64)),
+            ("eval-batch", eval_batch),
         ] {
             ensure!(value > 0, "--{name} must be at least 1");
         }
@@ -102,7 +111,7 @@ impl Plan {
         };
         // A part of a held batch may be a single window, whose statistics are noise: PR-AUC 0.11 instead of 0.79 on 8 ranks.
         let usual = match held {
-            Some(_) if arch.has_batch_norm() => BatchNorm::Sync,
+            Some(_) if arch.paper().batch_norm => BatchNorm::Sync,
             _ => BatchNorm::Rank,
         };
         let batch_norm = s.batch_norm.unwrap_or(usual);
@@ -112,8 +121,9 @@ impl Plan {
         let scaling = s.lr_scaling.unwrap_or(Scaling::Linear);
         // A paper's own recipe is of its own rate: one that grew with the ranks rises slowly all the same.
         let published = recipe.warmup.filter(|_| scaling.factor(times) == 1.0);
+        let lr = s.lr.unwrap_or(recipe.lr);
         let schedule = Schedule {
-            peak: s.lr.unwrap_or(recipe.lr) * scaling.factor(times),
+            peak: lr * scaling.factor(times),
             warmup_steps: s.warmup.or(published).unwrap_or((steps / 20).min(500)),
             decay: s.schedule.unwrap_or(recipe.schedule),
             epochs: epochs as f64,
@@ -171,6 +181,15 @@ impl Plan {
             s.clip_norm.is_none_or(|limit| limit > 0.0),
             "--clip-norm must be positive"
         );
+        ensure!(
+            s.target.is_none_or(f64::is_finite),
+            "--target must be a number, neither NaN nor infinite"
+        );
+        let metric = s.metric.unwrap_or(Metric::PrAuc);
+        let reverse_complement = s.reverse_complement.unwrap_or(false);
+        let keep = s.keep.unwrap_or(0);
+        let seed = s.seed.unwrap_or(SEED);
+        let device = s.device.unwrap_or(DeviceChoice::Auto);
         let shift = s.shift.unwrap_or(0);
         ensure!(
             shift <= margin,
@@ -213,11 +232,13 @@ impl Plan {
             rho,
             penalties,
             schedule,
-            metric: s.metric.unwrap_or(Metric::PrAuc),
-            eval_batch: s.eval_batch.unwrap_or(64),
+            metric,
+            eval_batch,
+            reverse_complement,
             shift,
-            seed: s.seed.unwrap_or(1),
-            device: s.device.unwrap_or(DeviceChoice::Auto),
+            keep,
+            seed,
+            device,
             engine: s.engine.unwrap_or_default(),
             transport: s.transport.unwrap_or(TransportChoice::Auto),
             non_finite: s.non_finite.unwrap_or(NonFinite::Stop),
@@ -230,19 +251,19 @@ impl Plan {
                 epochs: Some(epochs),
                 loss: Some(loss),
                 optimizer: Some(optimizer),
-                lr: Some(s.lr.unwrap_or(recipe.lr)),
+                lr: Some(lr),
                 lr_scaling: held.is_none().then_some(scaling),
                 l1: Some(penalties.l1),
                 l2: Some(penalties.l2),
                 max_norm: Some(penalties.max_norm),
                 schedule: Some(schedule.decay),
-                reverse_complement: Some(s.reverse_complement.unwrap_or(false)),
+                reverse_complement: Some(reverse_complement),
                 shift: Some(shift),
-                metric: Some(s.metric.unwrap_or(Metric::PrAuc)),
-                eval_batch: Some(s.eval_batch.unwrap_or(64)),
-                keep: Some(s.keep.unwrap_or(0)),
-                seed: Some(s.seed.unwrap_or(1)),
-                device: Some(s.device.unwrap_or(DeviceChoice::Auto)),
+                metric: Some(metric),
+                eval_batch: Some(eval_batch),
+                keep: Some(keep),
+                seed: Some(seed),
+                device: Some(device),
                 ..settings
             },
         };
@@ -250,6 +271,15 @@ impl Plan {
             (true, Some(reading)) => plan.counting(reading),
             _ => plan,
         })
+    }
+
+    /// Whether a run that stands there is over before its last epoch: by patience, or as its best reached the target.
+    pub fn ends(&self, progress: &Progress) -> bool {
+        let Settings {
+            patience, target, ..
+        } = self.settings;
+        patience.is_some_and(|patience| progress.waited >= patience)
+            || target.is_some_and(|target| self.metric.reaches(progress.best, target))
     }
 
     /// Whether steps can be launched before the host has looked at the last.

@@ -1,15 +1,17 @@
 //! What a run says: a progress bar or plain lines, `metrics.jsonl`, and at the end one table. Rank 0 writes.
 
 mod genome;
+mod lines;
 pub mod logo;
 pub mod page;
 pub mod svg;
 mod targets;
 
+pub use lines::{LOG, logged};
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{IsTerminal, Write},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -23,11 +25,10 @@ use crate::{
     comm::{Comm, gather_f32},
     metrics::{Metrics, shown},
     plan::Plan,
+    resume::PLAN,
     timeline::{Phase, Timeline},
 };
-
-/// In a run folder: a line for each step and each evaluation.
-pub const LOG: &str = "metrics.jsonl";
+use lines::cut_after;
 
 /// Without a terminal, a line at most so often besides those of evaluations.
 const LINE_EVERY: Duration = Duration::from_secs(20);
@@ -104,10 +105,8 @@ impl<'a> Log<'a> {
         }
         fs::create_dir_all(run)
             .with_context(|| format!("creating the run folder {}", run.display()))?;
-        write_atomically(
-            &run.join("plan.toml"),
-            toml::to_string(&plan.settings)?.as_bytes(),
-        )?;
+        let settings = toml::to_string(&plan.settings)?;
+        write_atomically(&run.join(PLAN), settings.as_bytes())?;
         let path = run.join(LOG);
         cut_after(&path, progress)?;
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -271,17 +270,6 @@ impl<'a> Log<'a> {
     }
 }
 
-/// The lines of a run's metrics.jsonl.
-pub fn logged(run: &Path) -> Result<Vec<Value>> {
-    let path = run.join(LOG);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    // A killed run may leave half a line at the end.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines = whole.lines().map(serde_json::from_str);
-    let lines = lines.collect::<Result<_, _>>();
-    lines.with_context(|| format!("{}: not JSON lines", path.display()))
-}
-
 /// Where this run ends unless patience ends it before.
 fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
     let epoch = rows.div_ceil(plan.global_batch) as u64;
@@ -297,23 +285,4 @@ fn last_step(plan: &Plan, rows: usize, progress: &Progress) -> u64 {
 /// JSON has no NaN: a loss over no valid label is null.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
-}
-
-/// Forgets what a killed run logged after its last checkpoint, and an evaluation that is to be done again.
-fn cut_after(path: &Path, progress: &Progress) -> Result<()> {
-    let Ok(text) = fs::read_to_string(path) else {
-        return Ok(());
-    };
-    let known = |line: &&str| {
-        serde_json::from_str::<Value>(line).is_ok_and(|of| {
-            let again = progress.due && of["event"] == "evaluation";
-            of["step"].as_u64() < Some(progress.step + u64::from(!again))
-        })
-    };
-    let kept: String = text
-        .lines()
-        .filter(known)
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    write_atomically(path, kept.as_bytes())
 }

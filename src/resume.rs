@@ -17,6 +17,8 @@ use crate::{
 
 pub const BEST: &str = "best.safetensors";
 pub const LAST: &str = "last.safetensors";
+/// The settings, each with its value.
+pub const PLAN: &str = "plan.toml";
 
 /// The checkpoint of a run folder, its best or where it was never evaluated its last; or the file that is named.
 pub fn checkpoint_of(run: &Path) -> PathBuf {
@@ -63,16 +65,14 @@ pub fn resume(
         if then.plan.metric.is_some_and(|metric| metric != plan.metric) {
             (progress.best, progress.waited) = (None, 0);
         }
-        let (patience, target) = (plan.settings.patience, plan.settings.target);
-        progress.finished = patience.is_some_and(|patience| progress.waited >= patience)
-            || target.is_some_and(|target| plan.metric.reaches(progress.best, target));
+        progress.finished = plan.ends(&progress);
         Ok(serde_json::to_string(&progress)?)
     })?;
     Ok(serde_json::from_str(&text)?)
 }
 
 /// Removes what killed processes left of files that they were writing.
-pub fn sweep(run: &Path) -> Result<()> {
+pub fn remove_partial(run: &Path) -> Result<()> {
     let partial = |name: &str| name.starts_with('.') && name.ends_with(".partial");
     remove_all_but(run, 0, partial)
 }

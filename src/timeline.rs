@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use tch::{Cuda, Device};
 
@@ -221,8 +221,7 @@ impl Timeline {
         text.extend(parts.concat());
         let process = json!({"name": "process_name", "ph": "M", "pid": 0, "args": {"name": "tfbind-mpi train"}});
         text.extend(format!("{process}\n]}}\n").bytes());
-        write_atomically(path, &text)
-            .with_context(|| format!("writing the trace {}", path.display()))?;
+        write_atomically(path, &text)?;
         if self.begun > TRACED {
             println!("trace: the first {TRACED} steps");
         }

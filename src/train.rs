@@ -1,13 +1,16 @@
 //! The training loop: the only one, for every model, device and number of ranks.
 
 mod labels;
+mod start;
+
+pub use start::{open_windows, plan_on};
 
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Header, Progress},
+    checkpoint::{self, Header, Progress},
     cli::TrainArgs,
     comm::{Comm, Transport, decide},
     compute::Compute,
@@ -21,18 +24,18 @@ use crate::{
     kmer_input,
     loader::Loader,
     metrics::Metrics,
-    model::{BatchNorm, Options},
+    model::Options,
     nonfinite::{self, Diverged, NonFinite},
     optim::Optimizer,
-    plan::{Metric, Plan, Settings, read_settings},
+    plan::{Metric, Plan},
     report::{Log, StepLine},
-    resume::{BEST, LAST, keep, resume, shared_settings, sweep},
+    resume::{BEST, LAST, keep, resume, shared_settings},
     sampler::Sampler,
     step::{Outcome, Trainer, steps_ahead},
     stop,
     timeline::{Phase, Timeline},
 };
-use labels::check_labels;
+use start::settle;
 
 /// How a run ended that met no error.
 pub struct Trained {
@@ -55,8 +58,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
     let settings = shared_settings(comm, || settle(&args))?;
     let data = args.data_copy.as_ref().or(settings.data.as_ref());
     let data = data.context("--data is missing: the HDF5 file that tfbind-prep made")?;
-    let windows = Arc::new(Windows::open(data, "train")?);
-    let valid = Arc::new(Windows::open(data, "valid")?);
+    let [windows, valid] = open_windows(data)?.map(Arc::new);
     let rows = windows.num_rows();
     let plan = plan_on(comm, comm.size(), settings, &windows, &valid)?;
     let set_up = match args.quiet {
@@ -134,8 +136,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
         trainer.share_counts(comm);
         if comm.rank() == 0 {
             checkpoint::save(&last, header, &trainer.net, Some(&trainer.optimizer))?;
-            let newest = plan.settings.keep.unwrap_or(0);
-            keep(&args.run, &last, progress.step, newest)?;
+            keep(&args.run, &last, progress.step, plan.keep)?;
         }
         trainer.timeline.lap(Phase::Checkpoint);
         Ok(())
@@ -268,11 +269,7 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
                         (progress.best, progress.best_step, progress.waited) =
                             (value, progress.step, 0);
                     }
-                    progress.finished = decide(comm, || {
-                        let (patience, target) = (plan.settings.patience, plan.settings.target);
-                        patience.is_some_and(|patience| progress.waited >= patience)
-                            || target.is_some_and(|target| plan.metric.reaches(value, target))
-                    });
+                    progress.finished = decide(comm, || plan.ends(&progress));
                     progress.due = false;
                     progress.training_seconds = seconds();
                     log.evaluation(&progress, &metrics, value)?;
@@ -303,23 +300,6 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
         progress,
         stopped: stopping,
     })
-}
-
-/// The plan of a run with these windows, or why it would be refused; the ranks of `comm` share the look at them.
-pub fn plan_on(
-    comm: &dyn Comm,
-    ranks: usize,
-    mut settings: Settings,
-    windows: &Windows,
-    valid: &Windows,
-) -> Result<Plan> {
-    let (rows, margin) = (windows.num_rows(), windows.header.margin);
-    if windows.io().classes > 1 {
-        settings.metric.get_or_insert(Metric::Accuracy);
-    }
-    let plan = Plan::new(settings, ranks, rows, margin)?;
-    check_labels(comm, &plan, windows, valid)?;
-    Ok(plan)
 }
 
 /// Metrics of the validation windows and the value that chooses the best checkpoint; none if a rank was asked to stop.
@@ -353,40 +333,4 @@ fn evaluation(
         metric => metrics.value(&metric.name()),
     };
     Ok(Some((metrics, value.filter(|value| value.is_finite()))))
-}
-
-/// The settings of the run: the command line, over a file or over those of the run resumed.
-fn settle(args: &TrainArgs) -> Result<Settings> {
-    let last = args.run.join(LAST);
-    let mut base = match &args.from {
-        Some(path) => read_settings(path)?,
-        None if args.resume => Checkpoint::read(&last)?.header.plan,
-        None => Settings::default(),
-    };
-    // Where a run was cut is not a property of the run.
-    base.stop_at = None;
-    ensure!(
-        args.resume || !last.exists(),
-        "{} holds a run already: --resume goes on with it; else name another --run",
-        args.run.display()
-    );
-    if args.run.is_dir() {
-        sweep(&args.run)?;
-    }
-    let mut typed = kmer_input::resolved(args.settings.clone())?;
-    if typed.kmer_input.is_some() {
-        // What the file's own run counted.
-        (base.kmer, base.markov_order, base.kmer_gamma) = (None, None, None);
-    } else if base.kmer.is_none() && base.markov_order.is_none() {
-        // A file that was written by hand.
-        base = kmer_input::resolved(base)?;
-    }
-    ensure!(
-        !args.resume || (typed.init.is_none() && typed.start_motifs.is_none()),
-        "--init and --start-motifs are for the start of a run, not for --resume"
-    );
-    if args.sync_bn {
-        typed.batch_norm = Some(BatchNorm::Sync);
-    }
-    Ok(typed.over(base))
 }

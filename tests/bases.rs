@@ -61,7 +61,12 @@ fn options_that_mean_nothing_to_a_model_are_refused() {
             "transformer has no batch norm",
         ),
         ("cnn", "--batch-norm", "rank", "cnn has no batch norm"),
-        ("cnn", "--up-activation", "relu", "belongs to the unet"),
+        (
+            "cnn",
+            "--up-activation",
+            "relu",
+            "has no transposed convolution",
+        ),
         (
             "transunet",
             "--layout",

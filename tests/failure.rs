@@ -10,9 +10,13 @@ use std::{
 use half::f16;
 use hdf5::{Hyperslab, SliceOrIndex};
 use ndarray::arr0;
-use tfbind_mpi::job::on_all_ranks;
+use tfbind_mpi::{
+    job::on_all_ranks,
+    scaling::{random_header, random_window},
+};
+use tfbind_prep::schema::DataWriter;
 
-use crate::common::{Run, mpirun, open_to_spoil};
+use crate::common::{LENGTH, Run, mpirun, open_to_spoil};
 
 const TRAIN: [&str; 11] = [
     "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--batch", "4", "--epochs",
@@ -179,6 +183,21 @@ fn files_that_are_cut_short_or_of_another_version_are_named() {
 }
 
 #[test]
+fn data_with_nothing_held_out_is_refused_with_a_remedy() {
+    let run = Run::new();
+    let header = random_header(LENGTH);
+    let mut writer = DataWriter::create(run.path("data.h5"), &header, true).unwrap();
+    writer.push("train", &random_window(0, LENGTH)).unwrap();
+    writer.finish().unwrap();
+    let error = run.fails(&TRAIN);
+    assert!(
+        error.contains("data.h5: there is no split `valid`; it has train; a run needs")
+            && error.contains("--valid CONTIG"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_was_asked_for_is_what_runs_or_an_error() {
     let mut run = Run::new();
     run.write_data(8, |_, _| {});
@@ -245,7 +264,10 @@ fn a_full_disk_leaves_the_last_checkpoint() {
         "trap '' XFSZ; ulimit -f 5000",
         &["train", "--run", "run", "--resume"],
     );
-    assert!(error.contains("writing the checkpoint run/"), "{error}");
+    assert!(
+        error.contains("writing run/") && error.contains(".safetensors: "),
+        "{error}"
+    );
     assert!(run.last("run").sorted_tensors() == before);
     run.ok(&["train", "--run", "run", "--resume", "--stop-at", "6"]);
 }

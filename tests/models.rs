@@ -135,7 +135,7 @@ fn impossible_models_are_refused() {
     );
     assert!(
         run.fails(&["models", "cnn", "--up-activation", "relu"])
-            .contains("belongs to the unet")
+            .contains("has no transposed convolution")
     );
 }
 

@@ -46,15 +46,18 @@ def compare(work, data, runs, metric, seeds=None):
 def tal1(ranks):
     def measure(work):
         data = work.prep("tal1.h5", "simulate", "motif-density")
-        words = ["--arch", "tal1", "--batch", "64", "--lr-scaling", "none", "--warmup", "0", "--schedule", "none"]
-        words += ["--epochs", "50", "--metric", "loss"]
         name = f"tal1-{ranks}"
+
+        def trained(name, scaling):
+            words = ["--arch", "tal1", "--batch", "64", "--lr-scaling", scaling, "--warmup", "0", "--schedule", "none"]
+            words += ["--epochs", "50", "--metric", "loss"]
+            return work.train(data, {name: words}, ranks, alone=True)[name]
+
         if ranks == 4:
-            scaled = ["linear" if word == "none" and before == "--lr-scaling" else word for before, word in zip(["", *words], words)]
-            values = work.train(data, {f"{name}-scaled": scaled}, ranks, alone=True)[f"{name}-scaled"]
+            values = trained(f"{name}-scaled", "linear")
             shares = ", ".join(f"{100 * share:.2f}" for share in values["accuracy"])
             work.notes.append(f"- TAL1 task, 4 ranks with --lr-scaling linear: accuracy {shares} %, AUROC {mean(values['auroc']):.3f}")
-        return pick(work.train(data, {name: words}, ranks, alone=True)[name], "accuracy", "auroc", "seconds")
+        return pick(trained(name, "none"), "accuracy", "auroc", "seconds")
 
     return measure
 

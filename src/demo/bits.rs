@@ -56,6 +56,11 @@ pub fn write(path: &Path, target: &str, splits: &[(&str, &[Example])]) -> Result
     Ok(writer.finish()?)
 }
 
+/// As they are printed.
+pub fn text(bits: &[u8]) -> String {
+    bits.iter().map(u8::to_string).collect()
+}
+
 /// Bits that are 0 or 1 alike, and whether the motif stands among them.
 pub fn with_motif(motif: &[u8], length: usize, count: usize, seed: u64) -> Vec<Example> {
     let mut random = SplitMix::keyed(&[seed]);

@@ -3,14 +3,12 @@
 use anyhow::Result;
 
 use super::{
-    bits::{Example, all_with_motif, majority, with_motif, write},
+    bits::{Example, all_with_motif, majority, text, with_motif, write},
     stage::{Stage, Trained, parameters},
     table::{NONE, Table, percent},
 };
 use crate::{
-    loss::Loss,
-    model::Arch,
-    optim::{Decay, Rule},
+    model::{Arch, Recipe},
     plan::Settings,
 };
 
@@ -19,7 +17,6 @@ pub const LENGTH: usize = 10;
 const TRAIN: usize = 1000;
 const TEST: usize = 40;
 const EPOCHS: u64 = 500;
-const BATCH: usize = 32;
 /// Of the class's generator, which is another: the sequences differ.
 const DATA_SEED: u64 = 7;
 
@@ -49,19 +46,19 @@ impl Detector {
         stuck: "both filters fall silent: ReLU has no gradient below 0",
     };
 
+    /// The class's.
+    fn recipe(&self) -> Recipe {
+        self.arch.paper().recipe
+    }
+
     /// Trains with a seed, as the class does.
     pub fn train<'a>(&self, stage: &'a Stage, seed: u64) -> Result<Trained<'a>> {
-        let epochs = stage.epochs(EPOCHS);
+        let (epochs, batch) = (stage.epochs(EPOCHS), self.recipe().batch);
         let settings = Settings {
             arch: Some(self.arch),
-            loss: Some(Loss::CrossEntropy),
-            optimizer: Some(Rule::Sgd),
-            lr: Some(0.01),
-            momentum: Some(0.0),
-            schedule: Some(Decay::None),
-            global_batch: Some(BATCH),
+            global_batch: Some(batch),
             epochs: Some(epochs),
-            eval_every: Some(epochs * TRAIN.div_ceil(BATCH) as u64),
+            eval_every: Some(epochs * TRAIN.div_ceil(batch) as u64),
             seed: Some(seed),
             ..Settings::default()
         };
@@ -74,7 +71,7 @@ pub fn write_data(stage: &Stage, splits: &[(&str, &[Example])]) -> Result<Vec<Ex
     let train = with_motif(&MOTIF, LENGTH, TRAIN, DATA_SEED);
     let test = with_motif(&MOTIF, LENGTH, TEST, DATA_SEED + 1);
     let own: [(&str, &[Example]); 2] = [("train", &train), ("valid", &test)];
-    stage.data(|path| write(path, "111", &[&own, splits].concat()))?;
+    stage.data(|path| write(path, &text(&MOTIF), &[&own, splits].concat()))?;
     Ok(test)
 }
 
@@ -91,24 +88,21 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
     let blind = majority(&all);
     let stuck = of_all.iter().filter(|&&share| share <= blind).count();
     let (net, _) = runs[0].open("valid")?;
-    let epochs = match stage.epochs(EPOCHS) {
-        1 => "1 epoch".to_string(),
-        num => format!("{num} epochs"),
-    };
-    let seeds = match runs.len() {
-        1 => "One seed, which is".to_string(),
-        num => format!("Mean and range of {num} seeds, which are"),
-    };
     let mut table = Table {
         title: format!(
-            "does 111 stand among ten bits? {} -> Dense(1), SGD at 0.01, {epochs} of {TRAIN} sequences",
-            detector.what
+            "does {} stand among ten bits? {} -> Dense(1), SGD at {}, {TRAIN} sequences, epochs: {}",
+            text(&MOTIF),
+            detector.what,
+            detector.recipe().lr,
+            stage.epochs(EPOCHS)
         ),
         heads: vec!["", "published", "ours"],
         rows: Vec::new(),
         notes: vec![format!(
-            "{seeds} of the weights and the order; the sequences stay. The class prints 40\n\
-             predictions beside their labels, and no accuracy. Here the last bias starts at the share of positives."
+            "Mean and range over the seeds of the weights and the order, of which there are {}; the sequences stay. The\n\
+             class prints 40 predictions beside their labels, and no accuracy. Here the last bias starts at the share of\n\
+             positives.",
+            runs.len()
         )],
     };
     let ours = parameters(&net, detector.layer).to_string();
@@ -128,9 +122,8 @@ pub fn show(stage: &Stage, detector: &Detector) -> Result<Table> {
     table.row(["majority, all 1024 sequences", NONE, &percent(&[blind])]);
     table.row(["accuracy, all 1024 sequences", NONE, &percent(&of_all)]);
     if stuck > 0 {
-        let are = if stuck == 1 { "is" } else { "are" };
         table.notes.push(format!(
-            "{stuck} of {} runs {are} no better than the majority, as happens when {}.",
+            "No better than the majority: {stuck} of {} runs, as happens when {}.",
             runs.len(),
             detector.stuck
         ));

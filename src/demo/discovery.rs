@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
 use super::{
-    bits::with_motif,
+    bits::{text, with_motif},
     detection::{Detector, LENGTH, MOTIF, write_data},
     pwm::Pwm,
     stage::{Stage, Trained},
@@ -22,8 +22,6 @@ use crate::{
     },
 };
 
-/// [`MOTIF`] as the table has it.
-const PLANTED: &str = "111";
 const SEQUENCES: usize = 40;
 /// An upper bound of the motif's width, which the class takes as known.
 const WIDTH: usize = 7;
@@ -64,7 +62,7 @@ pub fn show(stage: &Stage) -> Result<Table> {
             &of.positives.to_string(),
             &of.pwm.sites().to_string(),
             &format!("{:.0} %", 100.0 * of.positive_weights),
-            PLANTED,
+            &text(&MOTIF),
             &of.pwm.consensus(CALLED),
             &of.why_not(),
         ]);
@@ -148,7 +146,7 @@ impl Discovery {
         let found = self.pwm.consensus(CALLED);
         match reasons.is_empty() {
             false => reasons.join(", "),
-            true if found.contains(PLANTED) => NONE.into(),
+            true if found.contains(&text(&MOTIF)) => NONE.into(),
             true if found.chars().all(|letter| letter == 'N') => "no pattern".into(),
             true => "another pattern".into(),
         }

@@ -65,8 +65,7 @@ impl<'a> Stage<'a> {
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         if self.comm.rank() == 0 {
             let path = self.folder.join(name);
-            write_atomically(&path, text.as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
+            write_atomically(&path, text.as_bytes())?;
         }
         Ok(())
     }

@@ -8,13 +8,7 @@ use super::{
     stage::{Stage, parameters},
     table::{NONE, Table, percent},
 };
-use crate::{
-    loss::Loss,
-    model::Arch,
-    optim::{Decay, Rule},
-    plan::Settings,
-    sampler::SplitMix,
-};
+use crate::{model::Arch, plan::Settings, sampler::SplitMix};
 
 const LONGEST: u64 = 19;
 const SEQUENCE: usize = 1000;
@@ -89,10 +83,7 @@ pub fn show(stage: &Stage) -> Result<Table> {
     for model in &MODELS {
         let settings = Settings {
             arch: Some(model.arch),
-            loss: Some(Loss::Mse),
-            optimizer: Some(Rule::Adam),
             lr: Some(RATE),
-            schedule: Some(Decay::None),
             global_batch: Some(BATCH),
             epochs: Some(epochs),
             eval_every: Some(EVERY.min(epochs) * steps),

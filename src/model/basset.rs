@@ -2,7 +2,7 @@
 //! neural networks", Genome Res. 26:990 (2016). Input [B, 4, 600], DNase of 164 cell types; 4,140,464 parameters
 //! (4,135,064 trained). Published mean AUROC: 0.895. Batch norm comes before each ReLU, with Torch7's constants.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::nn;
 
 use super::{
@@ -24,6 +24,8 @@ pub const BASSET: Paper = Paper {
     parameters: 4_140_464,
     build: basset,
     convolutional: false,
+    batch_norm: true,
+    up_activation: None,
     // The published job file: learning_rate 0.002, momentum (of RMSprop's mean) 0.98, weight_norm 7.
     recipe: Recipe {
         optimizer: Rule::RmsProp,
@@ -46,17 +48,12 @@ const HIDDEN: i64 = 1000;
 
 fn basset(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     io.check_per_window("basset")?;
-    options.check_no_up_activation("basset")?;
     // What leaves one place after the last pool.
     let least = LAYERS
         .iter()
         .rev()
         .fold(1, |places, (_, kernel, pool)| places * pool + kernel - 1);
-    ensure!(
-        io.length >= least,
-        "basset reads windows of {least} bases at least, found {}",
-        io.length
-    );
+    io.check_least("basset", least)?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     for (filters, kernel, pool) in LAYERS {
         let filters = graph.width(filters);

@@ -19,6 +19,8 @@ pub const CNN: Paper = Paper {
     parameters: 66_561,
     build: cnn,
     convolutional: true,
+    batch_norm: false,
+    up_activation: None,
     recipe: USUAL,
 };
 
@@ -27,7 +29,6 @@ const LAYERS: [(i64, i64); 3] = [(32, 17), (64, 11), (128, 5)];
 
 fn cnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     io.check_per_base("cnn")?;
-    options.check_none_of_unet("cnn")?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     for (filters, kernel) in LAYERS {
         x = graph.conv(x, filters, kernel, Activation::Relu);

@@ -35,9 +35,8 @@ const RECIPE: Recipe = Recipe {
 };
 
 /// Windows around one base, of so many on each side at least.
-fn check(io: Io, options: Options, name: &str, flank: i64) -> Result<()> {
+fn check(io: Io, name: &str, flank: i64) -> Result<()> {
     io.check_per_window(name)?;
-    options.check_none_of_unet(name)?;
     ensure!(
         io.length % 2 == 1 && io.length > 2 * flank,
         "{name} names a base from {flank} or more on each side: windows of an odd length from {} on, found {}",
@@ -59,7 +58,7 @@ fn answer(graph: &mut Builder, x: Value, input: Value, io: Io, options: Options)
 
 /// A model that only counts.
 fn counting(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "a model that counts", 1)?;
+    check(io, "a model that counts", 1)?;
     let (mut graph, x) = Builder::new(path, io, options);
     counts(&mut graph, x, io, options)?;
     Ok(graph.finish())

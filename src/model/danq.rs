@@ -8,7 +8,7 @@
 //! mean of both strands (evaluate --both-strands). The LSTM's gates are sigmoids, as in Keras since 2.3 and in PyTorch;
 //! the Keras of 2016 took a piecewise linear one.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::nn;
 
 use super::{
@@ -33,6 +33,8 @@ pub const DANQ: Paper = Paper {
     parameters: 46_926_479,
     build: danq,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
@@ -76,14 +78,9 @@ fn danq_jaspar(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
 
 fn build(name: &str, sizes: &Sizes, path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     io.check_per_window(name)?;
-    options.check_none_of_unet(name)?;
     // Two places at least, between which the LSTM remembers something.
     let least = sizes.kernel - 1 + 2 * sizes.pool;
-    ensure!(
-        io.length >= least,
-        "{name} reads windows of {least} bases at least, found {}",
-        io.length
-    );
+    io.check_least(name, least)?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     let [filters, units, hidden] =
         [sizes.filters, sizes.units, HIDDEN].map(|published| graph.width(published));

@@ -5,7 +5,7 @@
 //! Torch7's Threshold(0, 1e-6) stands where others write ReLU, as in the authors' own model: weights that were trained
 //! with it give the same outputs here to the last digits.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::nn;
 
 use super::{Activation, Graph, Io, Options, Paper, Recipe, USUAL, graph::Builder};
@@ -24,6 +24,8 @@ pub const DEEPSEA: Paper = Paper {
     parameters: 52_843_119,
     build: deepsea,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     // The training code with the paper's data: rate 1 / (1 + 8e-7 step), momentum 0.9, weight decay 1e-6, norm 0.9. Its
     // optim.sgd takes only 1 - momentum of a new gradient (Torch7's dampening), where --optimizer sgd takes all of it: the
     // same path at a tenth of the rate. L1 1e-8 is the paper's, 0 the code's default; there it sums over the 16 windows
@@ -51,17 +53,12 @@ const HIDDEN: i64 = 925;
 
 fn deepsea(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     io.check_per_window("deepsea")?;
-    options.check_none_of_unet("deepsea")?;
     // What leaves one place after the last convolution.
     let least = LAYERS
         .iter()
         .rev()
         .fold(1, |places, (_, pool, _)| places * pool + KERNEL - 1);
-    ensure!(
-        io.length >= least,
-        "deepsea reads windows of {least} bases at least, found {}",
-        io.length
-    );
+    io.check_least("deepsea", least)?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     for (filters, pool, dropout) in LAYERS {
         let filters = graph.width(filters);
@@ -125,6 +122,9 @@ mod tests {
         };
         assert!(built(163).is_ok());
         let error = built(162).unwrap_err().to_string();
-        assert!(error.contains("163 bases at least, found 162"), "{error}");
+        assert!(
+            error.contains("163 bases at least, found 162: tfbind-prep make --length 163"),
+            "{error}"
+        );
     }
 }

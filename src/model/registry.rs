@@ -33,6 +33,9 @@ pub struct Paper {
     pub build: fn(&nn::Path, Io, Options) -> Result<Graph>,
     /// Made of layers that have every layout and precision; a model with others computes as it is written.
     pub convolutional: bool,
+    pub batch_norm: bool,
+    /// After its transposed convolutions unless typed otherwise; none where it has no such convolution.
+    pub up_activation: Option<Activation>,
     pub recipe: Recipe,
 }
 
@@ -127,26 +130,6 @@ impl Arch {
         self.paper().name
     }
 
-    /// Whether --batch-norm has a meaning.
-    pub fn has_batch_norm(self) -> bool {
-        use Arch::{Basset, Tal1Norm, Tal1One, Transunet, Unet, UnetAttention, UnetWide};
-        matches!(
-            self,
-            Unet | UnetWide | UnetAttention | Transunet | Basset | Tal1One | Tal1Norm
-        )
-    }
-
-    /// After its transposed convolutions unless typed otherwise; none where it has no such convolution.
-    pub fn up_activation(self) -> Option<Activation> {
-        match self {
-            Arch::Unet | Arch::UnetAttention | Arch::Transunet | Arch::Transformer => {
-                Some(Activation::Relu)
-            }
-            Arch::UnetWide => Some(Activation::None),
-            _ => None,
-        }
-    }
-
     pub fn build(self, path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
         let paper = self.paper();
         let name = paper.name;
@@ -155,6 +138,14 @@ impl Arch {
                 .width
                 .is_none_or(|width| width > 0.0 && width <= 1.0),
             "--width must be more than 0 and at most 1"
+        );
+        ensure!(
+            paper.batch_norm || !options.batch_norm_typed,
+            "--batch-norm: {name} has no batch norm; leave it out"
+        );
+        ensure!(
+            paper.up_activation.is_some() || options.up_activation.is_none(),
+            "--up-activation: {name} has no transposed convolution; leave it out"
         );
         let reading = options.reading.or(paper.recipe.counts);
         let graph = (paper.build)(path, io, Options { reading, ..options })?;

@@ -7,7 +7,7 @@
 //! balanced accuracy 91.06 %, AUROC 0.974; `tal1-norm`: 15 filters and batch norm, 1,306, 91.28 %, 0.975; `tal1-three`:
 //! three layers, 5,776, and with dropout `tal1-three-dropout`, no published figures.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::nn;
 
 use super::{Activation, Graph, Io, Options, Paper, Recipe, USUAL, graph::Builder};
@@ -26,6 +26,8 @@ pub const TAL1: Paper = Paper {
     parameters: 1_246,
     build: tal1,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: Recipe {
         batch: 64,
         schedule: Decay::None,
@@ -44,6 +46,7 @@ pub const TAL1_ONE: Paper = Paper {
     about: "one motif detector with batch norm (DragoNN tutorial 1)",
     parameters: 88,
     build: one,
+    batch_norm: true,
     recipe: TUTORIAL,
     ..TAL1
 };
@@ -53,6 +56,7 @@ pub const TAL1_NORM: Paper = Paper {
     about: "15 motif detectors with batch norm (DragoNN tutorial 1)",
     parameters: 1_306,
     build: norm,
+    batch_norm: true,
     recipe: TUTORIAL,
     ..TAL1
 };
@@ -138,17 +142,9 @@ fn build(
     options: Options,
 ) -> Result<Graph> {
     io.check_per_window(name)?;
-    match layers.iter().any(|layer| layer.norm) {
-        true => options.check_no_up_activation(name)?,
-        false => options.check_none_of_unet(name)?,
-    }
     let lost = layers.iter().filter(|layer| !layer.same).count() as i64 * (KERNEL - 1);
     let least = lost + POOL;
-    ensure!(
-        io.length >= least,
-        "{name} reads windows of {least} bases at least, found {}",
-        io.length
-    );
+    io.check_least(name, least)?;
     let (mut graph, mut x) = Builder::new(path, io, options);
     for layer in layers {
         let activation = match layer.norm {

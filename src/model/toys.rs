@@ -54,17 +54,17 @@ pub const RNN: Paper = Paper {
     parameters: 8 + 21,
     build: rnn,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: DETECTION,
 };
 
 pub const CONV: Paper = Paper {
     name: "toy-conv",
     about: "a Conv1D of 2 filters finds a motif in a track of bits (Biowulf class 2)",
-    io: bits(10),
     parameters: 8 + 17,
     build: conv,
-    convolutional: false,
-    recipe: DETECTION,
+    ..RNN
 };
 
 pub const MEMORY_RNN: Paper = Paper {
@@ -73,8 +73,8 @@ pub const MEMORY_RNN: Paper = Paper {
     io: bits(100),
     parameters: 104,
     build: memory_rnn,
-    convolutional: false,
     recipe: MEMORY,
+    ..RNN
 };
 
 pub const MEMORY_LSTM: Paper = Paper {
@@ -98,11 +98,7 @@ fn rnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
 
 fn conv(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     let (mut graph, track) = start("toy-conv", path, io, options)?;
-    ensure!(
-        io.length >= KERNEL,
-        "toy-conv reads windows of {KERNEL} bases at least, found {}",
-        io.length
-    );
+    io.check_least("toy-conv", KERNEL)?;
     let x = graph.valid_conv(track, UNITS, KERNEL, Activation::Relu);
     graph.dense(x, 1, Activation::None);
     Ok(graph.finish())
@@ -132,7 +128,6 @@ fn start<'a>(
     options: Options,
 ) -> Result<(Builder<'a>, Value)> {
     io.check_per_window(name)?;
-    options.check_none_of_unet(name)?;
     ensure!(
         io.channels == 5 && io.outputs() == 1,
         "{name} reads one signal track and predicts one target; the data file has {} and {}",

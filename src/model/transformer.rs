@@ -18,6 +18,8 @@ pub const TRANSFORMER: Paper = Paper {
     parameters: 1_257_729,
     build: transformer,
     convolutional: false,
+    batch_norm: false,
+    up_activation: Some(UP_ACTIVATION),
     recipe: USUAL,
 };
 
@@ -25,13 +27,13 @@ const NAME: &str = "transformer";
 /// (filters, kernel width), before each pool.
 const STEM: [(i64, i64); 2] = [(64, 15), (ENCODER.width, 5)];
 const POOL: i64 = 4;
+const UP_ACTIVATION: Activation = Activation::Relu;
 const STRIDE: i64 = POOL.pow(STEM.len() as u32);
 
 fn transformer(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
     io.check_per_base(NAME)?;
     io.check_length(NAME, STRIDE)?;
-    options.check_no_batch_norm(NAME)?;
-    let up_activation = options.up_activation.unwrap_or(Activation::Relu);
+    let up_activation = options.up_activation.unwrap_or(UP_ACTIVATION);
     let (mut graph, mut x) = Builder::new(path, io, options);
     for (filters, kernel) in STEM {
         x = graph.conv(x, filters, kernel, Activation::Relu);

@@ -6,19 +6,18 @@
 //! Input [B, 4 + tracks, L], L divisible by 32: a token for 32 bases, 320 of 10,240. 5 channels: 1,682,673 parameters.
 
 use super::{
-    Paper, USUAL,
+    Paper,
     layers::Encoder,
-    unet::{IO, LEOPARD, Shape},
+    unet::{LEOPARD, Shape, UNET},
 };
 
 pub const TRANSUNET: Paper = Paper {
     name: TRANS.name,
     about: "CNN, transformer, U-Net decoder (TransUNet, Chen et al. 2021)",
-    io: IO,
     parameters: 1_682_673,
     build: |path, io, options| TRANS.build(path, io, options),
     convolutional: false,
-    recipe: USUAL,
+    ..UNET
 };
 
 const TRANS: Shape = Shape {

@@ -22,6 +22,8 @@ pub const UNET: Paper = Paper {
     parameters: 475_969,
     build: |path, io, options| LEOPARD.build(path, io, options),
     convolutional: true,
+    batch_norm: true,
+    up_activation: Some(LEOPARD.up_activation),
     recipe: USUAL,
 };
 

@@ -7,18 +7,16 @@
 //! Hereditas (Beijing) 48:522, 2026), where Leopard has 0.982 and 0.208.
 
 use super::{
-    Paper, USUAL,
-    unet::{IO, LEOPARD, Shape},
+    Paper,
+    unet::{LEOPARD, Shape, UNET},
 };
 
 pub const UNET_ATTENTION: Paper = Paper {
     name: GATED.name,
     about: "U-Net with attention gates on its skips (Oktay et al. 2018)",
-    io: IO,
     parameters: 485_520,
     build: |path, io, options| GATED.build(path, io, options),
-    convolutional: true,
-    recipe: USUAL,
+    ..UNET
 };
 
 const GATED: Shape = Shape {

@@ -7,18 +7,17 @@
 //! parameters.
 
 use super::{
-    Activation, Paper, USUAL,
-    unet::{IO, LEOPARD, Shape},
+    Activation, Paper,
+    unet::{LEOPARD, Shape, UNET},
 };
 
 pub const UNET_WIDE: Paper = Paper {
     name: WIDE.name,
     about: "U-Net wide and shallow, with dropout (NCKU 2022)",
-    io: IO,
     parameters: 200_617,
     build: |path, io, options| WIDE.build(path, io, options),
-    convolutional: true,
-    recipe: USUAL,
+    up_activation: Some(WIDE.up_activation),
+    ..UNET
 };
 
 const WIDE: Shape = Shape {

@@ -136,7 +136,7 @@ settings! {
     engine: EngineChoice,
     /// CPU threads of a rank [default: its share of the host's cores]
     threads: usize,
-    /// Precision of libtorch's convolutions [default: f32 on a CPU, tf32 on a GPU that has it]
+    /// Precision of convolutions [default: f32 on a CPU, tf32 on a GPU that has it]
     precision: Precision,
     /// How libtorch's tensors lie [default: auto]
     layout: LayoutChoice,

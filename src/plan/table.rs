@@ -12,7 +12,7 @@ impl Plan {
             None => None,
         };
         let mut model = self.arch.to_string();
-        if self.arch.has_batch_norm() {
+        if self.arch.paper().batch_norm {
             model += &format!(", batch norm {}", word(self.options.batch_norm));
         }
         if let Some(width) = self.options.width {
@@ -36,10 +36,12 @@ impl Plan {
             word(rate.decay),
             self.epochs
         );
-        let turned = set.reverse_complement.unwrap_or(false);
         let augmentation = match counts {
             Some(_) => "both strands are counted".into(),
-            None => format!("reverse complement {turned}, shift {}", self.shift),
+            None => format!(
+                "reverse complement {}, shift {}",
+                self.reverse_complement, self.shift
+            ),
         };
         let patience = set
             .patience

@@ -51,6 +51,29 @@ fn a_papers_recipe_has_no_warm_up_unless_its_rate_grew() {
 }
 
 #[test]
+fn patience_and_target_end_a_run() {
+    let settings = Settings {
+        patience: Some(2),
+        target: Some(0.5),
+        ..Settings::default()
+    };
+    let plan = plan(settings, 1).unwrap();
+    for (waited, best, ends) in [
+        (0, None, false),
+        (1, Some(0.4), false),
+        (2, Some(0.4), true),
+        (0, Some(0.5), true),
+    ] {
+        let progress = Progress {
+            waited,
+            best,
+            ..Progress::default()
+        };
+        assert_eq!(plan.ends(&progress), ends, "{waited} {best:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let sgd = |momentum| Settings {
         optimizer: Some(Rule::Sgd),
@@ -65,6 +88,14 @@ fn what_cannot_be_is_refused() {
         );
     }
     assert!(plan(sgd(0.0), 1).is_ok());
+    for target in [f64::NAN, f64::INFINITY] {
+        let settings = Settings {
+            target: Some(target),
+            ..Settings::default()
+        };
+        let error = plan(settings, 1).unwrap_err().to_string();
+        assert!(error.contains("--target must be a number"), "{error}");
+    }
     // As --from plan.toml of a held batch leaves it.
     let scaled = Settings {
         global_batch: Some(16),

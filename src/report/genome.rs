@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tfbind_prep::schema::{Locus, PredictionFile};
 
 use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
@@ -31,6 +31,17 @@ pub fn draw(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
     let predictions = PredictionFile::open(&path)
         .context("drawing needs predictions: run `tfbind-mpi predict` first")?;
     let (header, loci) = (&windows.header, windows.loci()?);
+    let of = predictions.header();
+    ensure!(
+        (&of.targets, of.label_len()) == (&header.targets, header.label_len()),
+        "{}: predicts {:?} (labels a window: {}), {} holds {:?} ({}); run `tfbind-mpi predict` on it again",
+        path.display(),
+        of.targets,
+        of.label_len(),
+        data.display(),
+        header.targets,
+        header.label_len()
+    );
     // Bases that a window's labels speak for, in its middle; windows of such labels overlap.
     let bases = windows.bin.unwrap_or(header.length);
     let margin = (header.length - bases) / 2;

@@ -1,14 +1,14 @@
 //! `tfbind-mpi report RUN`: curves.svg, genome.svg and report.html, which holds both and needs no network.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{
     genome::draw,
-    logged,
-    svg::{BLUE, GREEN, ORANGE, Panel, Svg},
+    lines::{LOG, logged, read_if_there},
+    svg::{BLUE, GREEN, ORANGE, Panel, Svg, escaped},
     targets,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     evaluate::{BOTH_STRANDS, name_of_split},
     loss::Loss,
     plan::{read_settings, word},
+    resume::PLAN,
 };
 
 /// The curves of the first three of these that there are.
@@ -32,14 +33,14 @@ const SCORES: [&str; 8] = [
 ];
 
 pub fn write(args: ReportArgs) -> Result<()> {
-    let plan = read_settings(&args.run.join("plan.toml"))?;
+    let plan = read_settings(&args.run.join(PLAN))?;
     let data = args
         .data
         .clone()
         .or(plan.data)
         .context("--data is missing")?;
     // Imported weights were trained elsewhere.
-    let elsewhere = plan.init.is_some() && !args.run.join("metrics.jsonl").exists();
+    let elsewhere = plan.init.is_some() && !args.run.join(LOG).exists();
     let curves = match elsewhere {
         true => None,
         false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
@@ -56,19 +57,19 @@ pub fn write(args: ReportArgs) -> Result<()> {
         .into_iter()
         .find(|(of, _)| evaluation(of, "csv").exists())
         .unwrap_or_default();
-    let metrics = fs::read_to_string(evaluation(of, "csv")).ok();
+    let metrics = read_if_there(&evaluation(of, "csv"))?;
     let caption = format!("Metrics on {}{words}", args.split);
     let table = metrics.map(|csv| html_table(&caption, &csv));
     let table = table.unwrap_or_default();
     let targets = targets::section(&evaluation(of, "json"))?;
     let section = |title: &str, svg: &Option<String>| match svg {
-        Some(svg) => format!("<h2>{title}</h2>{svg}"),
+        Some(svg) => format!("<h2>{}</h2>{svg}", escaped(title)),
         None => String::new(),
     };
     let page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{0}</title><body style=\"font-family:sans-serif;max-width:920px;\
          margin:2em auto\"><h1>{0}</h1>{table}{1}{2}{3}</body>\n",
-        args.run.display(),
+        escaped(&args.run.display().to_string()),
         section(&format!("Targets on {}{words}", args.split), &targets),
         section("Training", &curves),
         section(&format!("Predictions on {}", args.split), &genome),
@@ -81,8 +82,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
     for (name, text) in files {
         let Some(text) = text else { continue };
         let path = args.run.join(name);
-        write_atomically(&path, text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
+        write_atomically(&path, text.as_bytes())?;
     }
     println!("report {}", args.run.join("report.html").display());
     Ok(())
@@ -205,6 +205,7 @@ fn html_table(caption: &str, csv: &str) -> String {
     let row = |line: &str, cell: &str| -> String {
         line.split(',')
             .map(|value| {
+                let value = escaped(value);
                 format!("<{cell} style=\"padding:.3em 1em;text-align:right\">{value}</{cell}>")
             })
             .collect()
@@ -215,6 +216,19 @@ fn html_table(caption: &str, csv: &str) -> String {
         .map(|(i, line)| format!("<tr>{}</tr>", row(line, if i == 0 { "th" } else { "td" })))
         .collect();
     format!(
-        "<table border=\"1\" style=\"border-collapse:collapse\"><caption>{caption}</caption>{rows}</table>"
+        "<table border=\"1\" style=\"border-collapse:collapse\"><caption>{}</caption>{rows}</table>",
+        escaped(caption)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says_is_text() {
+        let table = html_table("on a<b", "loss,x&y\n");
+        assert!(table.contains("<caption>on a&lt;b</caption>"), "{table}");
+        assert!(table.contains(">x&amp;y</th>"), "{table}");
+    }
 }

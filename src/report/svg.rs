@@ -14,6 +14,11 @@ const GREY: &str = "#777";
 /// Pixels of a digit: DejaVu Sans at size 12, wider than other fonts.
 const DIGIT: f64 = 7.7;
 
+/// Text between tags, of SVG or HTML.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
 pub struct Svg {
     body: String,
     height: f64,
@@ -70,7 +75,7 @@ impl Svg {
     }
 
     pub fn text(&mut self, x: f64, y: f64, anchor: &str, colour: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        let text = escaped(text);
         let _ = writeln!(
             self.body,
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{text}</text>"

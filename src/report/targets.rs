@@ -1,11 +1,14 @@
 //! Of several targets: medians by group, and how each group's metrics are distributed.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
+use super::{
+    lines::read_if_there,
+    svg::{BLUE, GREEN, ORANGE, Panel, Svg, escaped},
+};
 use crate::metrics::shown;
 
 /// The first four of these that there are become columns, and the first is drawn.
@@ -23,7 +26,7 @@ const DASHES: [&str; 3] = ["", "8 4", "2 4"];
 
 /// Of the file that evaluate wrote. None where there is one target, or no evaluation.
 pub fn section(path: &Path) -> Result<Option<String>> {
-    let Ok(text) = fs::read_to_string(path) else {
+    let Some(text) = read_if_there(path)? else {
         return Ok(None);
     };
     let all: Value = serde_json::from_str(&text)
@@ -55,10 +58,6 @@ fn list(value: &Value) -> &[Value] {
 
 fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_string()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn table(groups: &[Value], columns: &[&str]) -> String {

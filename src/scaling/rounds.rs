@@ -151,8 +151,7 @@ impl Study<'_> {
                 .with_context(|| format!("removing {}", partial.display()))?;
         }
         let from = runs.join(format!("{name}.toml"));
-        write_atomically(&from, toml::to_string(settings)?.as_bytes())
-            .with_context(|| format!("writing {}", from.display()))?;
+        write_atomically(&from, toml::to_string(settings)?.as_bytes())?;
         let text = |path: &Path| path.display().to_string();
         let (from, run) = (text(&from), text(&partial));
         let trace = text(&partial.join(measure::TRACE));

@@ -169,7 +169,6 @@ impl<'a> Study<'a> {
         fs::create_dir_all(out.join("runs"))
             .with_context(|| format!("creating the folder {}", out.display()))?;
         write_atomically(&path, serde_json::to_string_pretty(&own)?.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))
     }
 
     /// What has to stay the same for runs to be compared: numbers of ranks, repeats and prices may change.

@@ -92,8 +92,7 @@ impl Table {
             ("scaling.svg", picture::draw(self)),
         ] {
             let path = out.join(name);
-            write_atomically(&path, text.as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
+            write_atomically(&path, text.as_bytes())?;
             written += &format!(" {}", path.display());
         }
         println!("{written}");

@@ -18,7 +18,7 @@ use crate::{
     init, kmer_input,
     model::Options,
     plan::{Metric, Plan, Settings},
-    train::plan_on,
+    train::{open_windows, plan_on},
 };
 
 /// What the trials checked so far have in common.
@@ -48,8 +48,7 @@ impl Check {
             data.context("data is missing: the HDF5 file that tfbind-prep made, in [base]")?;
         if !self.opened.contains_key(&data) {
             let path = copy.unwrap_or(&data);
-            let both = (Windows::open(path, "train")?, Windows::open(path, "valid")?);
-            self.opened.insert(data.clone(), both);
+            self.opened.insert(data.clone(), open_windows(path)?.into());
         }
         let (windows, valid) = &self.opened[&data];
         let (ranks, rows) = (sweep.ranks_per_trial, windows.num_rows());

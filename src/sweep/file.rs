@@ -165,8 +165,7 @@ impl Sweep {
             (REMEMBERED, toml::to_string(self)?),
         ] {
             let path = run.join(name);
-            write_atomically(&path, text.as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
+            write_atomically(&path, text.as_bytes())?;
         }
         Ok(())
     }

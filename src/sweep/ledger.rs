@@ -95,7 +95,7 @@ pub fn take_over(run: &Path) -> Result<File> {
         fs::create_dir_all(&folder)
             .with_context(|| format!("creating the folder {}", folder.display()))?;
     }
-    resume::sweep(&run.join(RESULTS))?;
+    resume::remove_partial(&run.join(RESULTS))?;
     Ok(lock)
 }
 
@@ -147,8 +147,7 @@ impl Ledger {
     pub fn record(&mut self, task: Task, outcome: Outcome) -> Result<()> {
         let path = self.result(task);
         let text = serde_json::to_string_pretty(&outcome)? + "\n";
-        write_atomically(&path, text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
+        write_atomically(&path, text.as_bytes())?;
         self.outcomes.insert(task, outcome);
         Ok(())
     }

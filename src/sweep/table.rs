@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{
     ledger::{Outcome, Task},
@@ -99,8 +99,7 @@ impl<'a> Table<'a> {
             ("sweep.svg", picture::draw(self)?),
         ] {
             let path = self.study.run.join(name);
-            write_atomically(&path, text.as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
+            write_atomically(&path, text.as_bytes())?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::trained;
+use super::{TARGETS, trained, write_these};
 
 /// The numbers before each space of a path that is drawn as `M70.0 10.0L71.0 9.0`.
 fn across(path: &str) -> Vec<f64> {
@@ -12,6 +12,26 @@ fn across(path: &str) -> Vec<f64> {
     points
         .map(|point| point.split(' ').next().unwrap().parse().unwrap())
         .collect()
+}
+
+#[test]
+fn predictions_of_other_targets_are_not_drawn() {
+    let run = trained();
+    run.ok(&["predict", "run", "--device", "cpu"]);
+    let mut swapped = TARGETS;
+    swapped.swap(0, 2);
+    write_these(&run.path("swapped.h5"), &swapped);
+    // One target and more labels: every base has one.
+    run.write_data(8, |_, _| {});
+    for data in ["swapped.h5", "data.h5"] {
+        let error = run.fails(&["report", "run", "--data", data]);
+        assert!(
+            error.contains("predictions_test.h5: predicts [\"a\"")
+                && error.contains(&format!("{data} holds"))
+                && error.contains("predict` on it again"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn options_that_do_not_apply_are_refused() {
         (
             &windows,
             &["--arch", "basset", "--up-activation", "relu"],
-            "belongs to the unet",
+            "has no transposed convolution",
         ),
         (&windows, &["--arch", "tal1", "--l1", "1"], "tal1 has none"),
     ] {

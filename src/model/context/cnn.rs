@@ -19,6 +19,8 @@ pub const CONTEXT_CNN: Paper = Paper {
     parameters: 2_723_304,
     build: cnn,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
@@ -29,7 +31,7 @@ const UNITS: i64 = 100;
 pub(super) const LEAST_FLANK: i64 = 14;
 
 fn cnn(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "context-cnn", LEAST_FLANK)?;
+    check(io, "context-cnn", LEAST_FLANK)?;
     let (mut graph, input) = Builder::new(path, io, options);
     let x = trunk(&mut graph, input);
     answer(&mut graph, x, input, io, options)?;

@@ -16,11 +16,13 @@ pub const CONTEXT_FUSION: Paper = Paper {
     parameters: 7_309_809,
     build: fusion,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
 fn fusion(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "context-fusion", cnn::LEAST_FLANK)?;
+    check(io, "context-fusion", cnn::LEAST_FLANK)?;
     let (mut graph, input) = Builder::new(path, io, options);
     let x = cnn::trunk(&mut graph, input);
     let gate = graph.dense(x, 1, Activation::None);

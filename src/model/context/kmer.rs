@@ -15,6 +15,8 @@ pub const KMER: Paper = Paper {
     parameters: 3_145_728,
     build: counting,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: Recipe {
         batch: 65_536,
         counts: Some(Reading {

@@ -20,6 +20,8 @@ pub const CONTEXT_LSTM: Paper = Paper {
     parameters: 2_293_404,
     build: lstm,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
@@ -30,7 +32,7 @@ const STATES: i64 = 400;
 const UNITS: i64 = 200;
 
 fn lstm(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "context-lstm", 1)?;
+    check(io, "context-lstm", 1)?;
     let (mut graph, input) = Builder::new(path, io, options);
     let x = trunk(&mut graph, input);
     answer(&mut graph, x, input, io, options)?;

@@ -16,6 +16,8 @@ pub const MARKOV: Paper = Paper {
     parameters: 805_306_368,
     build: counting,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: Recipe {
         batch: 65_536,
         counts: Some(Reading {

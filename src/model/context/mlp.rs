@@ -15,6 +15,8 @@ pub const CONTEXT_MLP: Paper = Paper {
     parameters: 302_104,
     build: mlp,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
@@ -22,7 +24,7 @@ const LAYERS: usize = 3;
 const UNITS: i64 = 300;
 
 fn mlp(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "context-mlp", 1)?;
+    check(io, "context-mlp", 1)?;
     let (mut graph, input) = Builder::new(path, io, options);
     let [before, after] = graph.flanks(input);
     let mut x = graph.concat(before, after);

@@ -16,13 +16,15 @@ pub const CONTEXT_TRANSFORMER: Paper = Paper {
     parameters: 1_196_164,
     build: transformer,
     convolutional: false,
+    batch_norm: false,
+    up_activation: None,
     recipe: RECIPE,
 };
 
 const KERNEL: i64 = 11;
 
 fn transformer(path: &nn::Path, io: Io, options: Options) -> Result<Graph> {
-    check(io, options, "context-transformer", 1)?;
+    check(io, "context-transformer", 1)?;
     let (mut graph, input) = Builder::new(path, io, options);
     let mut x = graph.conv(input, ENCODER.width, KERNEL, Activation::Relu);
     x = graph.encoder(x, &ENCODER);

@@ -16,12 +16,12 @@ fn every_model_has_the_parameters_it_was_published_with() {
         assert_eq!(learned + counted, paper.parameters, "{arch}");
         let ops = || graph.layers().iter().map(|layer| &layer.op);
         let normed = ops().any(|op| matches!(op, Op::BatchNorm { .. }));
-        assert_eq!(normed, arch.has_batch_norm(), "{arch}");
+        assert_eq!(normed, paper.batch_norm, "{arch}");
         let up = ops().find_map(|op| match op {
             Op::UpConv { activation, .. } => Some(*activation),
             _ => None,
         });
-        assert_eq!(up, arch.up_activation(), "{arch}");
+        assert_eq!(up, paper.up_activation, "{arch}");
     }
 }
 
