@@ -87,17 +87,16 @@ struct OnFlat<L: Lanes> {
     synced: bool,
 }
 
-impl<L: Lanes> OnFlat<L> {
-    fn flat(&self) -> [&'static mut [L::T]; 3] {
-        self.tensors.each_ref().map(|tensor| {
-            // SAFETY: alive as long as the engine, which alone computes on it during a call; gradients and running
-            // statistics are different parts of one tensor.
-            #[allow(unsafe_code)]
-            unsafe {
-                numbers(tensor)
-            }
-        })
-    }
+/// Parameters, gradients and running statistics, to be read and written.
+fn slices<T: Element>(tensors: &mut [Tensor; 3]) -> [&mut [T]; 3] {
+    tensors.each_mut().map(|tensor| {
+        // SAFETY: they live as long as the tensors, which are different memory (gradients and running statistics are
+        // parts of one) and which nobody else uses during a call of the engine.
+        #[allow(unsafe_code)]
+        unsafe {
+            numbers(tensor)
+        }
+    })
 }
 
 /// Writes every second place, even or odd by `phase`, of one channel of a window: one-hot bases, then signal.
@@ -146,7 +145,7 @@ impl<L: Lanes> Engine for OnFlat<L> {
             self.native.drop_by(key.int64_value(&[0]) as u64);
         }
         let (io, batch) = (self.io, rows.len());
-        let [parameters, gradients, running] = self.flat();
+        let [parameters, gradients, running] = slices(&mut self.tensors);
         let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {
             fill(rows, io, window, channel, phase, to);
         };
@@ -185,7 +184,7 @@ impl<L: Lanes> Engine for OnFlat<L> {
 
     fn logits(&mut self, rows: &Rows) -> Result<Vec<f32>> {
         let io = self.io;
-        let [parameters, _, running] = self.flat();
+        let [parameters, _, running] = slices(&mut self.tensors);
         let mut logits = vec![L::T::default(); rows.label.len()];
         let fill = |window: usize, channel: usize, phase: usize, to: &mut [L::T]| {
             fill(rows, io, window, channel, phase, to);
