@@ -134,6 +134,16 @@ fn a_summit_widened_by_nothing_is_no_interval() {
     expect(&refused, &["--widen", "0 is not in 1"]);
 }
 
+#[test]
+fn options_of_signal_without_any() {
+    let place = Workplace::small();
+    for option in ["--normalise depth", "--missing zero"] {
+        let refused = place.run(&format!("make {BASE} --valid chr2 {option}"));
+        assert!(!refused.success, "{option}: {}", refused.stdout);
+        expect(&refused.stderr, &["required", "--signal"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_name_that_is_not_utf_8() {
