@@ -29,12 +29,14 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
-    let recipe = Recipe::of(options)?;
+    let mut recipe = Recipe::of(options)?;
     let genome = Genome::survey(&options.fasta)?;
+    recipe.add_genome(&genome);
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
     let targets = Targets::of(options)?;
     let (labels, skipped) = labels(options, &targets.all, &genome)?;
+    recipe.add_labels(&labels);
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
@@ -59,6 +61,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
         let absent = track.check_contigs(&genome, |contig| plan.uses(contig))?;
         notes.extend(absent);
         tracks.push(track);
+        recipe.add_file(&file.path)?;
     }
 
     let header = options.header(&genome, &targets.all, recipe);

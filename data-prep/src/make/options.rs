@@ -163,7 +163,6 @@ impl MakeOptions {
     }
 
     pub(super) fn header(&self, genome: &Genome, targets: &[Target], recipe: Recipe) -> Header {
-        let Recipe { text, hash } = recipe.on(genome);
         Header {
             task: self.task(),
             length: self.length,
@@ -175,8 +174,8 @@ impl MakeOptions {
             groups: targets.iter().map(|target| target.group.clone()).collect(),
             normalise: self.of_signal(self.normalise),
             missing: self.of_signal(self.missing),
-            recipe: text,
-            recipe_hash: hash,
+            recipe_hash: recipe.hash(),
+            recipe: recipe.text,
         }
     }
 
