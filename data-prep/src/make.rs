@@ -12,7 +12,7 @@ pub use options::MakeOptions;
 
 use targets::{Target, Targets};
 
-use crate::error::Error;
+use crate::error::{Error, plural};
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
 use crate::made::Made;
@@ -40,12 +40,11 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
-    match skipped {
-        0 => {}
-        1 => notes.push("1 interval on a contig that the FASTA lacks was left out".to_owned()),
-        _ => notes.push(format!(
-            "{skipped} intervals on contigs that the FASTA lacks were left out"
-        )),
+    if skipped > 0 {
+        let intervals = plural(skipped, "interval");
+        notes.push(format!(
+            "left out {intervals} on contigs that the FASTA lacks"
+        ));
     }
     notes.extend(targets.left_out());
     if let Some(group) = &options.only_positive {
