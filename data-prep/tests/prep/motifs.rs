@@ -88,6 +88,7 @@ fn a_file_can_be_named_with_its_motif_or_alone() {
     let place = Workplace::empty();
     place.write("e.txt", ENCODE);
     place.write("raw.pfm", RAW);
+    place.write("raw#2.pfm", RAW);
     let mut tables = Vec::new();
     for motif in [
         "--motif FOUR --motif-file e.txt",
@@ -95,6 +96,7 @@ fn a_file_can_be_named_with_its_motif_or_alone() {
         "--motif raw.pfm",
         "--motif-file raw.pfm",
         "--motif-file e.txt#FOUR",
+        "--motif raw#2.pfm",
     ] {
         place.runs(&format!("{SHORT} {motif} --out t.h5"));
         tables.push(fs::read_to_string(place.path("t.simdata")).unwrap());
