@@ -171,11 +171,36 @@ pub fn check_fit(header: &Header, windows: &Windows, data: &Path) -> Result<()> 
         );
     }
     ensure!(
-        windows.header.normalise == header.normalise,
+        of.tracks.is_empty() || of.normalise == header.normalise,
         "{}: signal normalised by {:?}, but the model was trained on {:?}; prepare the data alike",
         data.display(),
-        windows.header.normalise,
+        of.normalise,
         header.normalise
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tfbind_prep::schema::Central;
+
+    use super::*;
+    use crate::{
+        data::tests::{hidden, windows},
+        model::Arch,
+        plan::Settings,
+    };
+
+    #[test]
+    fn how_signal_is_normalised_matters_where_there_is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let fits = |mut windows: Windows| {
+            let header = Header::new(&windows, Arch::Cnn, None, Settings::default());
+            windows.header.normalise = "depth".into();
+            check_fit(&header, &windows, Path::new("data.h5"))
+        };
+        let refused = fits(windows(folder.path())).unwrap_err().to_string();
+        assert!(refused.contains("normalised by \"depth\""), "{refused}");
+        fits(hidden(folder.path(), Central::Base)).unwrap();
+    }
 }

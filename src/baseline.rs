@@ -9,7 +9,6 @@ use crate::{
     comm::{Comm, gather_f32},
     data::{Draw, Rows, Windows},
     evaluate::{BinScore, Bins, batches_of_rank},
-    loader::Loader,
     metrics::{Metrics, Shape, Tally},
     model::Io,
     motif::Motif,
@@ -139,13 +138,10 @@ fn of_every_target(scores: Vec<f32>, io: Io) -> Vec<f32> {
 
 fn pass(comm: &dyn Comm, windows: &Arc<Windows>, mut each: impl FnMut(&Rows)) -> Result<()> {
     let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
-    let batches = batches_of_rank(&draws, BATCH, comm);
-    let count = batches.len();
-    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
-    for _ in 0..count {
-        each(&loader.next_rows()?);
-    }
-    Ok(())
+    batches_of_rank(comm, windows, &draws, BATCH)?.try_for_each(|rows| {
+        each(&rows?);
+        Ok(())
+    })
 }
 
 fn share_extremes(comm: &dyn Comm, extremes: &mut [(f32, f32)]) {

@@ -181,7 +181,7 @@ pub struct EvaluateArgs {
 pub struct PredictArgs {
     #[command(flatten)]
     pub apply: ApplyArgs,
-    /// HDF5 file to write [default: predictions_SPLIT.h5 beside the checkpoint]
+    /// HDF5 file to write [default: beside the checkpoint predictions_SPLIT.h5, or predictions_SPLIT_both_strands.h5]
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Also predict the windows between windows, so that every base is seen away from an edge

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use tfbind_prep::schema::Task;
 
 pub use bins::{BinLabel, BinScore, Bins};
-pub use written::{BOTH_STRANDS, name_of_split};
+pub use written::{BOTH_STRANDS, METRICS, name_of_split, name_of_strands};
 
 use crate::{
     apply::Applied,
@@ -22,14 +22,18 @@ use crate::{
     metrics::{Metrics, Shape, Tally, Targets, add_over_targets},
 };
 
-/// Batches of `batch` windows in file order, those of this rank; a window belongs to exactly one.
-pub fn batches_of_rank(draws: &[Draw], batch: usize, comm: &dyn Comm) -> Vec<Vec<Draw>> {
-    draws
-        .chunks(batch)
-        .skip(comm.rank())
-        .step_by(comm.size())
-        .map(<[Draw]>::to_vec)
-        .collect()
+/// Batches of `batch` windows in file order, those of this rank, read ahead; a window belongs to exactly one.
+pub fn batches_of_rank(
+    comm: &dyn Comm,
+    windows: &Arc<Windows>,
+    draws: &[Draw],
+    batch: usize,
+) -> Result<impl Iterator<Item = Result<Rows>> + use<>> {
+    let own = draws.chunks(batch).skip(comm.rank()).step_by(comm.size());
+    let own: Vec<_> = own.map(<[Draw]>::to_vec).collect();
+    let count = own.len();
+    let mut loader = Loader::start(windows.clone(), own.into_iter())?;
+    Ok((0..count).map(move |_| loader.next_rows()))
 }
 
 /// The tally of all windows; where a label is of a hidden base also those outside and inside of repeats, as a base is
@@ -111,15 +115,9 @@ pub fn count(
     stop: impl Fn() -> bool,
 ) -> Result<Tallies> {
     let draws: Vec<Draw> = (0..windows.num_rows() as u32).map(Draw::from).collect();
-    let batches = batches_of_rank(&draws, batch, comm);
-    let count = batches.len();
-    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
     let mut tallies = Tallies::new(windows, bins);
-    for _ in 0..count {
-        if stop() {
-            break;
-        }
-        let rows = loader.next_rows()?;
+    for rows in batches_of_rank(comm, windows, &draws, batch)?.take_while(|_| !stop()) {
+        let rows = rows?;
         let logits = engine.logits(&rows)?;
         tallies.add(&logits, &rows, bins);
     }

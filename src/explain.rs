@@ -10,7 +10,10 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw, engine::EngineChoice};
+use crate::{
+    apply::Applied, cli::ExplainArgs, comm::Comm, data::Draw, engine::EngineChoice,
+    evaluate::name_of_strands, plan::word,
+};
 use relevance::How;
 
 /// Of integrated gradients, unless others are typed.
@@ -33,11 +36,6 @@ pub enum Method {
 }
 
 impl Method {
-    fn name(self) -> String {
-        let shown = self.to_possible_value().expect("no variant is hidden");
-        shown.get_name().to_string()
-    }
-
     fn of_gradients(self) -> bool {
         matches!(self, Self::GradientInput | Self::IntegratedGradients)
     }
@@ -85,10 +83,11 @@ pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
     if comm.rank() == 0 {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let mut name = format!("{}_{}", method.name(), args.apply.split);
+    let mut name = format!("{}_{}", word(method), args.apply.split);
     if targets.len() > 1 {
         name += &format!("_{}", in_a_file_name(targets, target));
     }
+    name += name_of_strands(args.apply.both_strands);
     let stem = folder.join(name);
     let task = Task {
         draws: draws.collect(),
@@ -127,7 +126,7 @@ fn settle(comm: &dyn Comm, args: &ExplainArgs, applied: &Applied) -> Result<Meth
     match (args.method, without) {
         (Some(method), Some(what)) if method.of_gradients() => bail!(
             "--method {}: {what} has no gradient of its input; --method occlusion needs none",
-            method.name()
+            word(method)
         ),
         (Some(method), _) => Ok(method),
         (None, None) => Ok(Method::IntegratedGradients),
@@ -145,14 +144,14 @@ fn check_options(args: &ExplainArgs, method: Method) -> Result<()> {
     ensure!(
         args.steps.is_none() || method == Method::IntegratedGradients,
         "--steps belongs to --method integrated-gradients, not to {}",
-        method.name()
+        word(method)
     );
     ensure!(args.steps != Some(0), "--steps must be at least 1");
     ensure!(
         (args.keep.is_none() && args.seed.is_none())
             || matches!(method, Method::FlankShuffle | Method::FlankRandom),
         "--keep and --seed belong to --method flank-shuffle and flank-random, not to {}",
-        method.name()
+        word(method)
     );
     Ok(())
 }

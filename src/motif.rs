@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tfbind_prep::motif_file::{MotifFile, Record};
 
 /// Added to the counts of a column, as JASPAR's own tools do.
@@ -23,16 +23,8 @@ pub struct Motif {
 impl Motif {
     /// The only motif of a file, or the one whose id or name follows a `#`: `motifs.txt#REB1`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = path.to_string_lossy();
-        let (file, wanted) = text
-            .split_once('#')
-            .map_or((&*text, None), |(file, name)| (file, Some(name)));
-        let motifs = MotifFile::read(Path::new(file))?;
-        ensure!(
-            wanted.is_some() || motifs.records().len() == 1,
-            "{file}: {} motifs, expected one; name it as {file}#NAME",
-            motifs.records().len()
-        );
+        let (file, wanted) = MotifFile::split(path);
+        let motifs = MotifFile::read(file)?;
         Self::of_record(&motifs, motifs.record(wanted)?)
     }
 

@@ -11,8 +11,7 @@ use crate::{
     cli::PredictArgs,
     comm::{Comm, gather_f32},
     data::{Draw, Rows, Windows},
-    evaluate::batches_of_rank,
-    loader::Loader,
+    evaluate::{batches_of_rank, name_of_strands},
     metrics::{class_name, sigmoid, softmax},
 };
 
@@ -31,7 +30,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
     let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {
-        checkpoint.with_file_name(format!("predictions_{}.h5", args.apply.split))
+        checkpoint.with_file_name(file_name(&args.apply.split, args.apply.both_strands))
     });
     let mut writer = None;
     if comm.rank() == 0 {
@@ -86,6 +85,11 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     Ok(())
 }
 
+/// In a run folder; what both strands predict does not overwrite the plain predictions.
+pub fn file_name(split: &str, both_strands: bool) -> String {
+    format!("predictions_{split}{}.h5", name_of_strands(both_strands))
+}
+
 /// A probability for each target, or for each of its classes.
 fn columns(targets: &[String], classes: usize) -> Vec<String> {
     let names = |target: &String| match classes {
@@ -107,15 +111,13 @@ pub fn in_file_order(
     mut compute: impl FnMut(&Rows) -> Result<Vec<f32>>,
     mut take: impl FnMut(Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let batches = batches_of_rank(draws, batch, comm);
-    let own = batches.len();
-    let mut loader = Loader::start(windows.clone(), batches.into_iter())?;
+    let mut own = batches_of_rank(comm, windows, draws, batch)?;
     let rounds = draws.len().div_ceil(batch).div_ceil(comm.size());
-    for round in 0..rounds {
-        let mut numbers = Vec::new();
-        if round < own {
-            numbers = compute(&loader.next_rows()?)?;
-        }
+    for _ in 0..rounds {
+        let numbers = match own.next() {
+            Some(rows) => compute(&rows?)?,
+            None => Vec::new(),
+        };
         for batch in gather_f32(comm, &numbers) {
             take(batch)?;
         }

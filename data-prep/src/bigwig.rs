@@ -26,7 +26,7 @@ pub fn write(
         .collect();
     let sizes = sizes.map_err(|_| {
         Error::Request(format!(
-            "{}: bigWig holds contigs of up to 4 Gb",
+            "{}: bigWig holds contigs of up to 4 Gb, bedGraph longer ones too",
             path.display()
         ))
     })?;

@@ -37,7 +37,7 @@ pub fn context(options: &ContextOptions) -> Result<Made, Error> {
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
-    let recipe = Recipe::of(options)?;
+    let recipe = Recipe::of(&options.filled_in())?;
     let genome = Genome::survey(&options.fasta)?;
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
@@ -144,7 +144,7 @@ fn draw(
             "--sample {rows}: the {split} split has {windows} windows; --sample {split}=whole takes all"
         )));
     }
-    let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut random = ChaCha8Rng::seed_from_u64(options.seed());
     random.set_stream(stream);
     let drawn = index::sample(&mut random, windows as usize, rows);
     let mut drawn: Vec<u32> = drawn.into_iter().map(|window| window as u32).collect();

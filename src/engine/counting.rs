@@ -1,6 +1,7 @@
 //! For a model that counts: a micro-batch's windows go into its table, and no gradient comes of it.
 
 use anyhow::{Context, Result, ensure};
+use tfbind_prep::schema::N;
 
 use super::Engine;
 use crate::{
@@ -9,9 +10,6 @@ use crate::{
     model::{Graph, SumOverRanks},
     timeline::{Phase, Timeline},
 };
-
-/// Base code of N, which hides the centre of a window.
-const HIDDEN: u8 = 4;
 
 pub(super) struct Counting {
     graph: Graph,
@@ -39,7 +37,7 @@ fn each(rows: &Rows, length: usize) -> impl Iterator<Item = Result<(&[u8], i8, u
     let windows = rows.seq.chunks_exact(length).zip(&rows.label);
     windows.zip(&rows.draws).map(move |((window, &label), draw)| {
         ensure!(
-            window[length / 2] == HIDDEN,
+            window[length / 2] == N,
             "row {}: the central base is not hidden; tfbind-prep context makes windows that hide it",
             draw.row
         );

@@ -18,6 +18,10 @@ use crate::{
     resume::LAST,
 };
 
+/// Names of files in a run folder, without what [`name_of`] adds and without their endings.
+pub const METRICS: &str = "evaluation_metrics";
+const TARGETS: &str = "evaluation_targets";
+
 /// The competition's columns, and those where labels are classes.
 const COLUMNS: [&str; 4] = ["loss", "pr_auc", "dice_coef", "binary_io_u"];
 const COLUMNS_OF_CLASSES: [&str; 4] =
@@ -113,9 +117,9 @@ fn paths(args: &EvaluateArgs, checkpoint: &Path) -> [PathBuf; 3] {
     let of = name_of(args);
     let path = |name: &str, ending: &str| folder.join(format!("{name}{of}.{ending}"));
     [
-        path("evaluation_metrics", "csv"),
-        path("evaluation_targets", "csv"),
-        path("evaluation_metrics", "json"),
+        path(METRICS, "csv"),
+        path(TARGETS, "csv"),
+        path(METRICS, "json"),
     ]
 }
 
@@ -135,10 +139,12 @@ fn name_of(args: &EvaluateArgs) -> String {
             of += &format!("_{}", word(args.bin_label));
         }
     }
-    if args.apply.both_strands {
-        of += BOTH_STRANDS;
-    }
-    of
+    of + name_of_strands(args.apply.both_strands)
+}
+
+/// Of these names the part for the strands; predictions and explanations have it too.
+pub fn name_of_strands(both: bool) -> &'static str {
+    if both { BOTH_STRANDS } else { "" }
 }
 
 /// Of these names the part for the split.

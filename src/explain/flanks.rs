@@ -11,8 +11,8 @@ use crate::{
     comm::Comm,
     data::Rows,
     evaluate::batches_of_rank,
-    loader::Loader,
     metrics::{Metrics, Shape, Tally, shown},
+    plan::word,
     report::svg::{BLUE, Panel, Svg},
     sampler::SplitMix,
 };
@@ -54,7 +54,7 @@ pub fn write(
     ensure!(
         !io.per_base,
         "--method {}: a model of every base has no flanks; integrated-gradients tells how far it sees",
-        method.name()
+        word(method)
     );
     let length = io.length as usize;
     let side = length / 2;
@@ -72,12 +72,9 @@ pub fn write(
     let mut found = Vec::new();
     for &keep in &keep {
         comm.note("the metrics without flanks", keep as u64);
-        let batches = batches_of_rank(&task.draws, task.batch, comm);
-        let count = batches.len();
-        let mut loader = Loader::start(task.applied.windows.clone(), batches.into_iter())?;
         let mut tally = Tally::new(Shape::of(io, None));
-        for _ in 0..count {
-            let mut rows = loader.next_rows()?;
+        for rows in batches_of_rank(comm, &task.applied.windows, &task.draws, task.batch)? {
+            let mut rows = rows?;
             destroy(&mut rows, length, keep, method, seed);
             tally.add(&task.applied.net.engine.logits(&rows)?, &rows.label);
         }
@@ -91,7 +88,7 @@ pub fn write(
     let text = text(&found);
     write_atomically(&table, text.as_bytes())?;
     let target = &task.applied.windows.header.targets[task.target];
-    let svg = draw(&found, &format!("{target}, {}", method.name()));
+    let svg = draw(&found, &format!("{target}, {}", word(method)));
     write_atomically(&picture, svg.as_bytes())?;
     print!("{text}");
     println!("table {}\npicture {}", table.display(), picture.display());
@@ -123,7 +120,6 @@ fn draw(found: &[(usize, Metrics)], title: &str) -> String {
     const TOP: f64 = 28.0;
     const HEIGHT: f64 = 100.0;
     const GAP: f64 = 55.0;
-    const GREY: &str = "#777";
     let defined = |name: &str| {
         let values = found.iter().enumerate();
         let values = values.filter_map(|(i, (_, of))| Some((i as f64, of.value(name)?)));
@@ -155,8 +151,7 @@ fn draw(found: &[(usize, Metrics)], title: &str) -> String {
         for &point in curve {
             svg.dot(&panel, point, BLUE);
         }
-        let below = panel.top + panel.height + 30.0;
-        svg.text(485.0, below, "middle", GREY, "bases kept on each side");
+        svg.x_name(&panel, "bases kept on each side");
     }
     svg.finish()
 }

@@ -3,13 +3,10 @@
 use anyhow::{Result, ensure};
 use half::f16;
 use tch::{Device, Kind, Tensor};
-use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task as Labels};
+use tfbind_prep::schema::{Locus, N, PredictionHeader, PredictionWriter, Task as Labels};
 
 use super::{Task, profile::Profile};
 use crate::{comm::Comm, data::Rows, engine::Engine, model::Io, predict::in_file_order};
-
-/// Base code of N.
-const UNKNOWN: u8 = 4;
 
 /// The number of each window that is explained, of its logits [B, T K, M]: the logit of the target; for a target of
 /// classes the log-probability of the true class; for a target with a logit a base their sum, each weighed by the
@@ -116,7 +113,7 @@ fn occlusion(engine: &mut dyn Engine, rows: &Rows, score: &Score) -> Result<Tens
     let mut losses = Vec::with_capacity((1 + tracks) * length);
     let mut without = rows.clone();
     for at in 0..length {
-        (0..windows).for_each(|window| without.seq[window * length + at] = UNKNOWN);
+        (0..windows).for_each(|window| without.seq[window * length + at] = N);
         losses.push(&whole - scores(&without)?);
         (0..windows).for_each(|window| {
             let i = window * length + at;
@@ -259,7 +256,7 @@ mod tests {
             );
             let hidden = relevance(engine, &window, io, 1, How::Occlusion).unwrap();
             let mut without = window.clone();
-            without.seq[20] = UNKNOWN;
+            without.seq[20] = N;
             let lost = total(engine, &score, &window) - total(engine, &score, &without);
             let own = hidden.double_value(&[0, 0, 20]);
             assert!(

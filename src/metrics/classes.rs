@@ -1,5 +1,7 @@
 //! Labels that are one of K classes, each with a logit: the cross-entropy, and how often which class was called which.
 
+use tfbind_prep::schema::Central;
+
 use super::{Metrics, balanced, majority};
 
 /// Adds logits [B, K, M] with labels [B, M] to the counts [K, K] by label and by call; returns the summed loss.
@@ -41,9 +43,10 @@ pub(super) fn read(counts: &[u64], loss: f64, classes: usize) -> Metrics {
 
 /// What a class is called: four are the bases.
 pub fn class_name(class: usize, classes: usize) -> String {
-    match classes {
-        4 => ["A", "C", "G", "T"][class].to_string(),
-        _ => class.to_string(),
+    let bases = Central::Base.class_names();
+    match classes == bases.len() {
+        true => bases[class].to_string(),
+        false => class.to_string(),
     }
 }
 

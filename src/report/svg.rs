@@ -121,6 +121,12 @@ impl Svg {
         self.text(WIDTH - self.right, y, "end", GREY, ends.1);
     }
 
+    /// The name of the level axis, below the numbers of its ticks.
+    pub fn x_name(&mut self, panel: &Panel, name: &str) {
+        let y = panel.top + panel.height + 30.0;
+        self.text((WIDTH + LEFT) / 2.0, y, "middle", GREY, name);
+    }
+
     /// A line of the grid, and its number on the left.
     pub fn level(&mut self, panel: &Panel, y: f64, name: &str) {
         let ends = [panel.x.0, panel.x.1].map(|x| (x, y));

@@ -118,13 +118,7 @@ fn curves(svg: &mut Svg, table: &Table) -> Result<()> {
             None => {}
         }
     }
-    svg.text(
-        485.0,
-        panel.top + panel.height + 30.0,
-        "middle",
-        GREY,
-        "epochs",
-    );
+    svg.x_name(&panel, "epochs");
     Ok(())
 }
 

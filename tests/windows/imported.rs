@@ -106,6 +106,9 @@ fn imported_weights_are_evaluated_predicted_and_trained_on() {
     }
     let said = run.ok(&["evaluate", "danq", "--device", "cpu", "--both-strands"]);
     assert!(said.contains("auroc "), "{said}");
+    run.ok(&["predict", "danq", "--device", "cpu", "--both-strands"]);
+    assert!(run.path("danq/predictions_test_both_strands.h5").exists());
+    assert!(!run.path("danq/predictions_test.h5").exists());
     run.ok(&["predict", "danq", "--device", "cpu"]);
     assert!(run.ok(&["report", "danq"]).contains("report.html"));
 

@@ -50,9 +50,10 @@ pub struct ContextOptions {
         default_value = "whole"
     )]
     sample: Vec<Sample>,
-    /// Of the random draw
-    #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
+    /// Of the random draw that a number of --sample asks for [default: 1]
+    // TOML, in which the options are kept, ends there.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: Option<u64>,
     /// Name of the assembly; the FASTA's file name if not given
     #[arg(long)]
     genome: Option<String>,
@@ -129,6 +130,28 @@ impl ContextOptions {
                 splits.join(", ")
             ))),
             None => self.check_sampled(),
+        }?;
+        match self.seed {
+            Some(seed) if !self.draws() => Err(Error::Request(format!(
+                "--seed {seed}: all windows are taken, none drawn; --sample N draws some"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn draws(&self) -> bool {
+        self.sample.iter().any(|sample| sample.windows.is_some())
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+
+    /// With the seed that stands for one that was not given, where there is something to draw.
+    pub(super) fn filled_in(&self) -> Self {
+        Self {
+            seed: self.draws().then(|| self.seed()),
+            ..self.clone()
         }
     }
 
@@ -166,8 +189,8 @@ impl ContextOptions {
             .and_then(|sample| sample.windows)
     }
 
-    pub(super) fn header(&self, genome: &Genome, recipe: Recipe) -> Header {
-        let Recipe { text, hash } = recipe.on(genome);
+    pub(super) fn header(&self, genome: &Genome, mut recipe: Recipe) -> Header {
+        recipe.add_genome(genome);
         let task = Task::Central(match self.target {
             Target::Base => Central::Base,
             Target::BasePair => Central::BasePair,
@@ -184,8 +207,8 @@ impl ContextOptions {
             groups: vec![String::new()],
             normalise: "none".to_owned(),
             missing: "none".to_owned(),
-            recipe: text,
-            recipe_hash: hash,
+            recipe_hash: recipe.hash(),
+            recipe: recipe.text,
         }
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use bigtools::Value;
-
 use crate::error::Error;
 use crate::schema::{Locus, PredictionFile};
 
@@ -29,6 +27,14 @@ impl Base {
     }
 }
 
+/// Bases side by side of one value.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    pub start: u64,
+    pub end: u64,
+    pub value: f32,
+}
+
 /// Runs in byte order of contig names, then by start; holds a window's length of bases.
 pub struct Runs {
     path: PathBuf,
@@ -42,9 +48,9 @@ pub struct Runs {
     contig: u32,
     /// Bases from `start` on that windows to come may still change.
     bases: VecDeque<Base>,
-    start: u32,
-    open: Option<Value>,
-    ready: VecDeque<(u32, Value)>,
+    start: u64,
+    open: Option<Run>,
+    ready: VecDeque<(u32, Run)>,
 }
 
 impl Runs {
@@ -95,7 +101,7 @@ impl Runs {
     }
 
     fn add(&mut self, row: usize, locus: Locus) -> Result<(), Error> {
-        let start = locus.start as u32;
+        let start = locus.start as u64;
         if locus.contig != self.contig {
             self.settle(self.bases.len());
             self.close();
@@ -126,7 +132,7 @@ impl Runs {
             values.resize(length, values[0]);
         }
         let size = header.contigs[locus.contig as usize].size;
-        values.truncate((size - u64::from(start)) as usize);
+        values.truncate((size - start) as usize);
         let covered = self.bases.len().max(values.len());
         self.bases.resize(covered, Base::default());
         for (at, (base, value)) in self.bases.iter_mut().zip(values).enumerate() {
@@ -150,7 +156,7 @@ impl Runs {
                     run.end = end;
                 }
                 (open, value) => {
-                    let next = value.map(|value| Value {
+                    let next = value.map(|value| Run {
                         start: self.start,
                         end,
                         value,
@@ -170,7 +176,7 @@ impl Runs {
 }
 
 impl Iterator for Runs {
-    type Item = Result<(String, Value), Error>;
+    type Item = Result<(String, Run), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.ready.is_empty() {

@@ -69,10 +69,10 @@ pub struct MakeOptions {
     /// --predict; may be repeated
     #[arg(long, value_name = "BED")]
     pub(super) mask: Vec<PathBuf>,
-    #[arg(long, value_enum, default_value = "depth")]
+    #[arg(long, value_enum, default_value = "depth", requires = "signal")]
     pub(super) normalise: Normalise,
     /// What a base that a bigWig does not cover becomes
-    #[arg(long, value_enum, default_value = "zero")]
+    #[arg(long, value_enum, default_value = "zero", requires = "signal")]
     pub(super) missing: Missing,
     /// Drop windows with a larger share of N in their contig; what a last window shows past its contig's end does not
     /// count
@@ -163,7 +163,6 @@ impl MakeOptions {
     }
 
     pub(super) fn header(&self, genome: &Genome, targets: &[Target], recipe: Recipe) -> Header {
-        let Recipe { text, hash } = recipe.on(genome);
         Header {
             task: self.task(),
             length: self.length,
@@ -173,16 +172,19 @@ impl MakeOptions {
             tracks: self.signal.iter().map(|track| track.name.clone()).collect(),
             targets: targets.iter().map(|target| target.name.clone()).collect(),
             groups: targets.iter().map(|target| target.group.clone()).collect(),
-            normalise: word(self.normalise),
-            missing: word(self.missing),
-            recipe: text,
-            recipe_hash: hash,
+            normalise: self.of_signal(self.normalise),
+            missing: self.of_signal(self.missing),
+            recipe_hash: recipe.hash(),
+            recipe: recipe.text,
         }
     }
-}
 
-/// The word of a choice on the command line.
-fn word(choice: impl ValueEnum) -> String {
-    let value = choice.to_possible_value();
-    value.expect("no choice is hidden").get_name().to_owned()
+    /// The word of a choice on the command line, which is about signal.
+    fn of_signal(&self, choice: impl ValueEnum) -> String {
+        if self.signal.is_empty() {
+            return "none".to_owned();
+        }
+        let value = choice.to_possible_value();
+        value.expect("no choice is hidden").get_name().to_owned()
+    }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MakeOptions;
-use crate::error::Error;
+use crate::error::{Error, plural};
 use crate::named::{NamedFile, stem};
 use crate::text::Lines;
 
@@ -23,9 +23,9 @@ pub struct Target {
 pub struct Targets {
     pub all: Vec<Target>,
     /// Files of the folder that hold no peaks by their name.
-    others: usize,
+    others: u64,
     /// Folders in a group's folder.
-    deeper: usize,
+    deeper: u64,
 }
 
 impl Targets {
@@ -52,25 +52,12 @@ impl Targets {
 
     /// What of the folder was not read.
     pub fn left_out(&self) -> Vec<String> {
-        let files = match self.others {
-            0 => None,
-            1 => Some(
-                "1 file of --peaks-dir is neither BED nor narrowPeak and was left out".to_owned(),
-            ),
-            others => Some(format!(
-                "{others} files of --peaks-dir are neither BED nor narrowPeak and were left out"
-            )),
-        };
-        let folders = match self.deeper {
-            0 => None,
-            1 => Some(
-                "1 folder lies in a group's folder of --peaks-dir; it was not looked into"
-                    .to_owned(),
-            ),
-            deeper => Some(format!(
-                "{deeper} folders lie in a group's folder of --peaks-dir; they were not looked into"
-            )),
-        };
+        let some = |count, what| (count > 0).then(|| plural(count, what));
+        let files = some(self.others, "file")
+            .map(|files| format!("left out {files} of --peaks-dir, neither BED nor narrowPeak"));
+        let folders = some(self.deeper, "folder").map(|folders| {
+            format!("did not look into {folders} in a group's folder of --peaks-dir")
+        });
         files.into_iter().chain(folders).collect()
     }
 

@@ -97,7 +97,7 @@ impl GenomeOptions {
 
     fn plan(&self) -> Result<Plan, Error> {
         let cofactor = self.cofactor.as_deref();
-        let find = |name| Motif::find(Some(name), self.motif_file.as_deref());
+        let find = |name| Motif::find(name, self.motif_file.as_deref());
         Ok(Plan {
             seed: self.seed,
             length: self.contig_length,

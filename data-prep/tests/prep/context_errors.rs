@@ -48,6 +48,10 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
             "--fasta g.fa --flank 5 --predict c2 --sample train=5",
             &["--sample train=", "no train split"],
         ),
+        (
+            "--fasta g.fa --flank 5 --valid c2 --sample whole --seed 7",
+            &["--seed 7", "--sample N"],
+        ),
         ("--fasta none.fa --flank 5 --valid c2", &["none.fa"]),
     ] {
         let outcome = place.run(&format!("context --out out.h5 {arguments}"));

@@ -59,7 +59,7 @@ fn intervals() {
 fn contigs_that_the_fasta_lacks() {
     expect(
         &with_peaks("1\t5\t9\n", ""),
-        &["p.bed", "1 intervals", "such as 1", "it has `chr1`"],
+        &["p.bed", "1 interval on", "such as 1", "it has `chr1`"],
     );
     let some = "chr1\t5\t9\nchrUn\t5\t9\nchrUn\t7\t9\n";
     expect(
@@ -74,7 +74,7 @@ fn contigs_that_the_fasta_lacks() {
     let place = Workplace::small();
     place.write("p.bed", some);
     let printed = place.runs(&format!("make {BASE} --valid chr2 --skip-unknown-contigs"));
-    assert!(printed.contains("note: 2 intervals"), "{printed}");
+    assert!(printed.contains("note: left out 2 intervals"), "{printed}");
 }
 
 #[test]
@@ -132,6 +132,16 @@ fn a_summit_widened_by_nothing_is_no_interval() {
         .run(&format!("make {BASE} --valid chr2 --widen 0"))
         .stderr;
     expect(&refused, &["--widen", "0 is not in 1"]);
+}
+
+#[test]
+fn options_of_signal_without_any() {
+    let place = Workplace::small();
+    for option in ["--normalise depth", "--missing zero"] {
+        let refused = place.run(&format!("make {BASE} --valid chr2 {option}"));
+        assert!(!refused.success, "{option}: {}", refused.stdout);
+        expect(&refused.stderr, &["required", "--signal"]);
+    }
 }
 
 #[cfg(unix)]

@@ -6,19 +6,20 @@ use crate::support::{Workplace, read_bigwig};
 
 /// Windows as contig, start, strand and values; contigs chr2, chr10 and chr1 of 100 bases.
 fn predictions(place: &Workplace, task: Task, length: usize, windows: &[(u32, i64, i8, &[f32])]) {
-    predictions_of_bins(place, task, (length, None), windows);
+    predictions_along(place, 100, task, (length, None), windows);
 }
 
-/// The same, of windows whose one label is of a bin.
-fn predictions_of_bins(
+/// The same on contigs of `size` bases; where windows have one label, it may be of a bin.
+fn predictions_along(
     place: &Workplace,
+    size: u64,
     task: Task,
     (length, bin): (usize, Option<usize>),
     windows: &[(u32, i64, i8, &[f32])],
 ) {
     let contig = |name: &str| Contig {
         name: name.into(),
-        size: 100,
+        size,
     };
     let header = PredictionHeader {
         task,
@@ -132,7 +133,7 @@ fn the_value_of_a_bin_lies_on_the_bin_alone() {
     // Bins 4..6, 6..8 and 98..100 of windows that overlap; the last reaches past its contig.
     let windows: [(u32, i64, i8, &[f32]); 3] =
         [(0, 0, 1, &[0.25]), (0, 2, 1, &[0.75]), (0, 94, 1, &[0.5])];
-    predictions_of_bins(&place, Task::PerWindow, (10, Some(2)), &windows);
+    predictions_along(&place, 100, Task::PerWindow, (10, Some(2)), &windows);
     place.runs("export p.h5 --bigwig x.bw");
     assert_eq!(
         read_bigwig(&place.path("x.bw"))[0].2,
@@ -141,7 +142,7 @@ fn the_value_of_a_bin_lies_on_the_bin_alone() {
     let refused = place.run("export p.h5 --bigwig x.bw --trim 1").stderr;
     assert!(refused.contains("nothing is left of 2 bases"), "{refused}");
     assert!(place.runs("inspect p.h5 --json").contains("\"bin\": 2"));
-    predictions_of_bins(&place, Task::PerWindow, (10, Some(11)), &windows);
+    predictions_along(&place, 100, Task::PerWindow, (10, Some(11)), &windows);
     let refused = place.run("export p.h5 --bigwig x.bw").stderr;
     assert!(
         refused.contains("`bin` is 11, expected 1 to the length, 10"),
@@ -170,6 +171,22 @@ fn what_reaches_past_a_contig_is_left_out() {
         (99, 100, 0.5),
     ];
     assert_eq!(read_bigwig(&place.path("x.bw"))[0].2, expected);
+}
+
+#[test]
+fn a_contig_longer_than_a_bigwig_holds_is_told_by_a_bedgraph() {
+    let place = Workplace::empty();
+    let windows: [(u32, i64, i8, &[f32]); 1] = [(0, 4_999_999_996, 1, &[0.5; 4])];
+    let (size, length) = (5_000_000_000, (4, None));
+    predictions_along(&place, size, Task::PerBase, length, &windows);
+    place.runs("export p.h5 --bedgraph x.bedGraph");
+    assert_eq!(
+        fs::read_to_string(place.path("x.bedGraph")).unwrap(),
+        "chr2\t4999999996\t5000000000\t0.5\n"
+    );
+    let refused = place.run("export p.h5 --bigwig x.bw --bedgraph y.bedGraph");
+    assert!(refused.stderr.contains("up to 4 Gb"), "{}", refused.stderr);
+    assert_eq!(place.names(), ["p.h5", "x.bedGraph"]);
 }
 
 #[test]

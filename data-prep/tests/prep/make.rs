@@ -133,13 +133,11 @@ fn masks_and_widened_summits() {
     assert_eq!(train[1].label[17..], [0, 1, 1]);
     assert_eq!(train[2].label[..7], [1, -1, -1, 1, 1, 1, 0]);
     assert_eq!(train[3].label[..10], [0, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
-    assert_eq!(
-        DataFile::open(place.path("out.h5"))
-            .unwrap()
-            .header()
-            .targets,
-        ["p"]
-    );
+    let file = DataFile::open(place.path("out.h5")).unwrap();
+    let header = file.header();
+    assert_eq!(header.targets, ["p"]);
+    let of_signal = (header.normalise.as_str(), header.missing.as_str());
+    assert_eq!(of_signal, ("none", "none"), "there is no signal");
 }
 
 #[test]

@@ -88,12 +88,15 @@ fn a_file_can_be_named_with_its_motif_or_alone() {
     let place = Workplace::empty();
     place.write("e.txt", ENCODE);
     place.write("raw.pfm", RAW);
+    place.write("raw#2.pfm", RAW);
     let mut tables = Vec::new();
     for motif in [
         "--motif FOUR --motif-file e.txt",
         "--motif e.txt#FOUR",
         "--motif raw.pfm",
         "--motif-file raw.pfm",
+        "--motif-file e.txt#FOUR",
+        "--motif raw#2.pfm",
     ] {
         place.runs(&format!("{SHORT} {motif} --out t.h5"));
         tables.push(fs::read_to_string(place.path("t.simdata")).unwrap());
@@ -165,12 +168,14 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         }
     }
     place.write("w.txt", ENCODE);
-    let outcome = place.run(&format!("{SHORT} --motif-file w.txt --out t.h5"));
-    assert!(
-        outcome.stderr.contains("choose one with --motif"),
-        "{}",
-        outcome.stderr
-    );
+    for which in [
+        &*format!("{SHORT} --motif-file w.txt --out t.h5"),
+        "simulate genome --cofactor w.txt --out g",
+    ] {
+        let outcome = place.run(which);
+        let words = "w.txt: 2 motifs, expected one; name it as w.txt#NAME, of OTHER, FOUR";
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
     for (kind, motifs) in [
         ("multi-motif", "CTCF_known1, ZNF143_known2, SIX5_known1"),
         ("heterodimer", "SPI1_known4, IRF_known20"),

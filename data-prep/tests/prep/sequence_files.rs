@@ -32,6 +32,7 @@ fn data_file_table_and_fasta_hold_the_same() {
         (&targets, "d.fa")
     );
     assert!(header.recipe.contains("kind = \"multi-motif\"") && !header.recipe.contains("d.h5"));
+    assert!(header.recipe.contains("ZNF143_known2"), "{}", header.recipe);
     assert!(header.contigs.iter().all(|contig| contig.size == 120));
     let mut seen = HashMap::new();
     for (split, number) in [("train", 143), ("valid", 50), ("test", 7)] {

@@ -93,24 +93,22 @@ fn alternates_of_a_held_out_contig_do_not_train() {
     let (names, said) = trained("--test chr2:0-40");
     assert_eq!(names, ["chr1", "chr1_KI2_random", "chr21", "chrUn_K1"]);
     assert!(
-        said.contains("note: 1 contigs are not trained on") && said.contains("chr2_GL3v2_alt"),
+        said.contains("note: 1 contig not trained on") && said.contains("chr2_GL3v2_alt"),
         "{said}"
     );
     let (names, said) = trained("--test chr2 --train chr1,chr2_GL3v2_alt");
     assert_eq!(names, ["chr1", "chr2_GL3v2_alt"]);
     assert!(!said.contains("note"), "{said}");
     let said = place.runs("context --fasta g.fa --flank 2 --test chr2 --out c.h5");
-    assert!(
-        said.contains("note: 1 contigs are not trained on"),
-        "{said}"
-    );
+    assert!(said.contains("note: 1 contig not trained on"), "{said}");
 }
 
 #[test]
-fn the_hash_of_a_recipe_is_also_of_the_genome() {
+fn the_hash_of_a_recipe_is_also_of_what_the_files_hold() {
     let place = Workplace::small();
+    place.write("m.bed", "chr1\t60\t70\n");
     let hash = || {
-        place.makes("--valid chr2");
+        place.makes("--valid chr2 --signal s.bw --mask m.bed");
         let file = DataFile::open(place.path("out.h5")).unwrap();
         (
             file.header().recipe.clone(),
@@ -126,6 +124,18 @@ fn the_hash_of_a_recipe_is_also_of_the_genome() {
     assert_ne!(changed.1, first.1, "another base");
     place.write("g.fa", format!("{fasta}>chr3\n"));
     assert_ne!(hash().1, first.1, "another contig");
+    place.write("g.fa", &fasta);
+    assert_eq!(hash(), first);
+    place.write("m.bed", "chr1\t60\t71\n");
+    assert_ne!(hash().1, first.1, "another mask");
+    place.write("m.bed", "chr1\t65\t70\nchr1\t60\t65\n");
+    assert_eq!(hash(), first, "the same mask in other words");
+    let sizes = [("chr1", 100), ("chr2", 60)];
+    place.bigwig("s.bw", &sizes, &[("chr2", &[(0, 60, 7.5)])]);
+    let signal = hash().1;
+    assert_ne!(signal, first.1, "another signal");
+    place.write("p.bed", "chr1\t30\t51\nchr2\t0\t5\n");
+    assert_ne!(hash().1, signal, "another peak");
 }
 
 #[test]

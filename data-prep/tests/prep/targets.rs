@@ -54,15 +54,16 @@ fn a_folder_names_targets_and_groups() {
     let place = place();
     let said = place.runs(&format!("{MAKE} --peaks-dir peaks --out out.h5"));
     assert!(
-        said.contains("note: 1 file of --peaks-dir is neither"),
+        said.contains("note: left out 1 file of --peaks-dir"),
         "{said}"
     );
-    assert!(!said.contains("not looked into"), "{said}");
+    assert!(!said.contains("did not look into"), "{said}");
     fs::create_dir(place.path("peaks/TF/older")).unwrap();
     place.write("peaks/TF/older/CTCF.bed", "a\t0\t10\n");
     let said = place.runs(&format!("{MAKE} --peaks-dir peaks --out out.h5"));
     assert!(
-        said.contains("note: 1 file of") && said.contains("note: 1 folder lies in"),
+        said.contains("note: left out 1 file of")
+            && said.contains("note: did not look into 1 folder"),
         "{said}"
     );
     let expected = [

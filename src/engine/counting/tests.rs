@@ -57,7 +57,7 @@ fn rows(count: u32) -> Rows {
         rows.seq.extend(window);
         let centre = rows.seq.len() - 6;
         rows.label.push(rows.seq[centre] as i8);
-        rows.seq[centre] = HIDDEN;
+        rows.seq[centre] = N;
     }
     rows
 }

@@ -71,7 +71,7 @@ fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Result<
         name: name(index),
         size: simulation.length as u64,
     };
-    let Recipe { text, hash } = Recipe::of(kind)?;
+    let recipe = Recipe::of(&kind.filled_in())?;
     Ok(Header {
         task: Task::PerWindow,
         length: simulation.length,
@@ -87,8 +87,8 @@ fn header(kind: &SequenceKind, simulation: &Simulation, fasta: &Path) -> Result<
         groups: vec![String::new(); simulation.targets.len()],
         normalise: "none".to_owned(),
         missing: "none".to_owned(),
-        recipe: text,
-        recipe_hash: hash,
+        recipe_hash: recipe.hash(),
+        recipe: recipe.text,
     })
 }
 

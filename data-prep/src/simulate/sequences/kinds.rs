@@ -56,21 +56,21 @@ const DENSITY: [(&str, &str); 4] = [
     ("max", "4"),
     ("position", "centre:150"),
 ];
-const SEVERAL: &str = "CTCF_known1 ZNF143_known2 SIX5_known1";
-const MULTI_MOTIF: [(&str, &str); 5] = [
+const MULTI_MOTIF: [(&str, &str); 4] = [
     ("length", "500"),
-    ("motif", SEVERAL),
     ("min", "0"),
     ("max", "3"),
     ("position", "anywhere"),
 ];
-const PAIR: &str = "SPI1_known4 IRF_known20";
-const HETERODIMER: [(&str, &str); 3] =
-    [("length", "500"), ("motif", PAIR), ("position", "anywhere")];
+const HETERODIMER: [(&str, &str); 2] = [("length", "500"), ("position", "anywhere")];
+
+const ONE: &str = "TAL1_known4";
+const SEVERAL: [&str; 3] = ["CTCF_known1", "ZNF143_known2", "SIX5_known1"];
+const PAIR: [&str; 2] = ["SPI1_known4", "IRF_known20"];
 
 fn published(arg: Arg, values: &'static Published) -> Arg {
     match values.iter().find(|(id, _)| arg.get_id() == id) {
-        Some((_, value)) => arg.default_values(value.split(' ')).required(false),
+        Some((_, value)) => arg.default_value(*value).required(false),
         None => arg,
     }
 }
@@ -119,9 +119,9 @@ pub struct MultiMotifOptions {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
-    /// Motif to plant, or FILE#NAME; may be repeated
+    /// Motif to plant, or FILE#NAME; may be repeated [default: CTCF_known1 ZNF143_known2 SIX5_known1]
     #[arg(long)]
-    motif: Vec<String>,
+    motif: Option<Vec<String>>,
     #[arg(long, default_value_t = 20_000)]
     num_seqs: usize,
     /// Least number of motifs in a sequence, each there once or not at all
@@ -138,9 +138,9 @@ pub struct HeterodimerOptions {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
-    /// Motif of the pair, or FILE#NAME; given twice, in order
+    /// Motif of the pair, or FILE#NAME; given twice, in order [default: SPI1_known4 IRF_known20]
     #[arg(long)]
-    motif: Vec<String>,
+    motif: Option<Vec<String>>,
     /// Sequences with the pair, which is never reverse complemented
     #[arg(long, default_value_t = 10_000)]
     num_pos: usize,
@@ -191,8 +191,14 @@ impl SequenceKind {
             Self::MotifDetection(options)
             | Self::MotifCounting(options)
             | Self::MotifDensity(options) => options.fill_in(),
-            Self::MultiMotif(MultiMotifOptions { common, .. })
-            | Self::Heterodimer(HeterodimerOptions { common, .. }) => common.fill_in(),
+            Self::MultiMotif(MultiMotifOptions { common, motif, .. }) => {
+                common.fill_in();
+                motif.get_or_insert_with(|| SEVERAL.map(str::to_owned).into());
+            }
+            Self::Heterodimer(HeterodimerOptions { common, motif, .. }) => {
+                common.fill_in();
+                motif.get_or_insert_with(|| PAIR.map(str::to_owned).into());
+            }
         }
         kind
     }
@@ -207,15 +213,11 @@ impl SequenceKind {
 }
 
 impl MotifOptions {
-    /// None for the only one of a file.
-    fn motif(&self) -> Option<&str> {
-        let usual = self.common.motif_file.is_none().then_some("TAL1_known4");
-        self.motif.as_deref().or(usual)
-    }
-
     fn fill_in(&mut self) {
         self.common.fill_in();
-        self.motif = self.motif().map(str::to_owned);
+        if self.common.motif_file.is_none() {
+            self.motif.get_or_insert_with(|| ONE.to_owned());
+        }
         self.neg_min.get_or_insert(self.min);
         self.neg_max.get_or_insert(self.max);
     }
@@ -253,7 +255,11 @@ impl MotifOptions {
     }
 
     fn simulation(&self) -> Result<Simulation, Error> {
-        let motif = Motif::find(self.motif(), self.common.motif_file.as_deref())?;
+        let file = self.common.motif_file.as_deref();
+        let motif = match (&self.motif, file) {
+            (None, Some(file)) => Motif::read(file)?,
+            (name, _) => Motif::find(name.as_deref().unwrap_or(ONE), file)?,
+        };
         let repeated = |quantity, position| Planting::Repeated {
             motif: 0,
             quantity,
@@ -279,7 +285,7 @@ impl MotifOptions {
 
 impl MultiMotifOptions {
     fn simulation(&self) -> Result<Simulation, Error> {
-        let motifs = self.common.motifs(&self.motif, SEVERAL)?;
+        let motifs = self.common.motifs(self.motif.as_deref(), &SEVERAL)?;
         let quantity = Quantity::uniform(self.min, self.max);
         quantity.check(["--min", "--max"]).map_err(Error::Request)?;
         let group = Group {
@@ -297,7 +303,7 @@ impl MultiMotifOptions {
 
 impl HeterodimerOptions {
     fn simulation(&self) -> Result<Simulation, Error> {
-        let motifs = self.common.motifs(&self.motif, PAIR)?;
+        let motifs = self.common.motifs(self.motif.as_deref(), &PAIR)?;
         let [first, second] = &motifs[..] else {
             return Err(Error::Request(format!(
                 "a heterodimer of {} motifs: give --motif twice",

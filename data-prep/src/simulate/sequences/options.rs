@@ -94,17 +94,21 @@ impl Common {
     }
 
     /// `usual`: the names that stand for --motif where it was not given.
-    pub fn motifs(&self, names: &[String], usual: &str) -> Result<Vec<Motif>, Error> {
-        let file = self.motif_file.as_deref();
-        let is_usual = file.is_some() && names.join(" ") == usual;
+    pub fn motifs(&self, typed: Option<&[String]>, usual: &[&str]) -> Result<Vec<Motif>, Error> {
+        let find = |name: &str| Motif::find(name, self.motif_file.as_deref());
         let explain = |error: Error| match error {
-            Error::Request(text) if is_usual => Error::Request(format!(
+            Error::Request(text) => Error::Request(format!(
                 "{text}; {} are the built-in defaults: name motifs of the file with --motif",
-                names.join(", ")
+                usual.join(", ")
             )),
             other => other,
         };
-        let find = |name: &String| Motif::find(Some(name), file).map_err(explain);
-        names.iter().map(find).collect()
+        match typed {
+            Some(names) => names.iter().map(|name| find(name)).collect(),
+            None => usual
+                .iter()
+                .map(|name| find(name).map_err(explain))
+                .collect(),
+        }
     }
 }
