@@ -9,6 +9,7 @@ use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
 use crate::{
     cli::ReportArgs,
     data::{Draw, Windows},
+    predict::file_name,
 };
 
 /// Neighbouring windows that are drawn cover about so many bases.
@@ -27,7 +28,7 @@ pub fn draw(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
     if windows.io().classes > 1 {
         return Ok(None);
     }
-    let path = args.run.join(format!("predictions_{}.h5", args.split));
+    let path = args.run.join(file_name(&args.split, false));
     let predictions = PredictionFile::open(&path)
         .context("drawing needs predictions: run `tfbind-mpi predict` first")?;
     let (header, loci) = (&windows.header, windows.loci()?);

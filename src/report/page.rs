@@ -14,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::write_atomically,
     cli::ReportArgs,
-    evaluate::{BOTH_STRANDS, name_of_split},
+    evaluate::{BOTH_STRANDS, METRICS, name_of_split},
     loss::Loss,
     plan::{read_settings, word},
     resume::PLAN,
@@ -50,7 +50,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
     let of_split = name_of_split(&args.split);
     let evaluations = [("", ""), (BOTH_STRANDS, ", both strands")];
     let evaluation = |of: &str, ending: &str| {
-        let name = format!("evaluation_metrics{of_split}{of}.{ending}");
+        let name = format!("{METRICS}{of_split}{of}.{ending}");
         args.run.join(name)
     };
     let (of, words) = evaluations
