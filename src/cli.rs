@@ -1,8 +1,8 @@
 //! What is typed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::{
     demo::Demo,
@@ -22,8 +22,15 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Seconds that ranks wait for each other before they name who is missing and end the job
-    #[arg(long, global = true, default_value_t = 300.0)]
-    pub stall_timeout: f64,
+    #[arg(long, global = true, default_value = "300", value_parser = seconds)]
+    pub stall_timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let number = text.parse().ok();
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or("not a number of seconds")
 }
 
 #[derive(Subcommand, Debug)]
@@ -351,18 +358,18 @@ pub struct DemoArgs {
 pub struct ModelsArgs {
     pub arch: Option<Arch>,
     /// 4 bases and the signal tracks [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(4..))]
     pub channels: Option<i64>,
     /// Bases of a window [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(1..))]
     pub length: Option<i64>,
     /// [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(1..))]
     pub targets: Option<i64>,
     /// After the U-Net's transposed convolutions
-    #[arg(long)]
+    #[arg(long, requires = "arch")]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]
-    #[arg(long)]
+    #[arg(long, requires = "arch")]
     pub width: Option<f64>,
 }
