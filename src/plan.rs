@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 use crate::{
     comm::TransportChoice,
-    device::DeviceChoice,
+    device::{self, DeviceChoice},
     engine::EngineChoice,
     model::{Arch, BatchNorm, Options},
     nonfinite::NonFinite,
@@ -183,7 +183,7 @@ impl Plan {
         ] {
             ensure!(value != Some(0), "--{name} must be at least 1");
         }
-        ensure!(s.threads != Some(0), "--threads must be at least 1");
+        s.threads.map(device::num_threads).transpose()?;
         let plan = Plan {
             data: s
                 .data
