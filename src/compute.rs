@@ -13,7 +13,7 @@ use crate::{
     data::Windows,
     engine::{self, EngineChoice},
     feed::Resident,
-    gpu,
+    gpu::{self, WITHOUT_HEADERS},
     model::{BatchNorm, Layout},
     plan::{Plan, Settings},
 };
@@ -291,8 +291,6 @@ impl Compute {
         }
     }
 }
-
-const WITHOUT_HEADERS: &str = "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
 
 fn fits(bytes: u64, free: u64) -> bool {
     bytes as f64 <= SHARE * free as f64
