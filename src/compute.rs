@@ -139,6 +139,8 @@ pub struct Card {
 pub struct Compute {
     pub precision: Precision,
     pub layout: Layout,
+    /// Whether it was asked for, also the plain one: the native engine has a layout of its own.
+    pub layout_typed: bool,
     pub replay: bool,
     pub resident: bool,
     /// Steps between two looks of the host at the loss.
@@ -150,6 +152,7 @@ impl Compute {
     pub const PLAIN: Self = Self {
         precision: Precision::F32,
         layout: Layout::Plain,
+        layout_typed: false,
         replay: false,
         resident: false,
         look_every: 1,
@@ -245,6 +248,7 @@ impl Compute {
         Ok(Self {
             precision,
             layout,
+            layout_typed: typed.layout.is_some_and(|of| of != LayoutChoice::Auto),
             replay,
             resident,
             look_every,
@@ -269,16 +273,7 @@ impl Compute {
 
     /// For the plan's table, with the name of the engine that was chosen.
     pub fn line(&self, engine: &str) -> String {
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
-        };
-        let layout = match self.layout {
-            Layout::Plain => "plain",
-            Layout::ChannelsLast => "channels-last",
-        };
-        let mut line = format!("{engine}, {precision}, layout {layout}");
+        let mut line = self.form(engine);
         if self.replay {
             line += ", steps replayed";
         }
@@ -289,6 +284,20 @@ impl Compute {
             true => ", windows resident on the GPU",
             false => ", windows streamed",
         }
+    }
+
+    /// Engine, precision and layout.
+    pub fn form(&self, engine: &str) -> String {
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        let layout = match self.layout {
+            Layout::Plain => "plain",
+            Layout::ChannelsLast => "channels-last",
+        };
+        format!("{engine}, {precision}, layout {layout}")
     }
 }
 
