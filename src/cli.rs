@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser, value_parser};
 
 use crate::{
     demo::Demo,
@@ -24,6 +24,11 @@ pub struct Cli {
     /// Seconds that ranks wait for each other before they name who is missing and end the job
     #[arg(long, global = true, default_value = "300", value_parser = seconds)]
     pub stall_timeout: Duration,
+}
+
+/// A number of which there is at least one.
+pub fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
@@ -152,9 +157,6 @@ pub struct ApplyArgs {
     /// number of ranks]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Whether gradients are asked for, which the native engine has none of for its input.
-    #[arg(skip)]
-    pub gradients: bool,
 }
 
 #[derive(Args, Debug)]
