@@ -11,6 +11,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use tfbind_mpi::{
+    cli::positive,
     data::{Augment, Draw, Rows, Windows},
     loader::Loader,
     sampler::permutation,
@@ -26,12 +27,12 @@ struct Arguments {
     data: PathBuf,
     #[arg(long, default_value = "train")]
     split: String,
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = positive())]
     batch: usize,
     /// Windows a pass; the split is gone through again if it has fewer
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 4000, value_parser = positive())]
     windows: usize,
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = positive())]
     passes: usize,
     /// Windows a second of the fastest engine
     #[arg(long)]

@@ -3,8 +3,8 @@
 //!
 //!     cargo bench --bench overlap -- --ranks 2 --batch 16,64 --rounds 11
 //!
-//! It calls mpirun itself; under mpirun it is one of the ranks. The linear layers hold 91 % of the parameters, their
-//! gradients are ready first, and the convolutions hold most of the arithmetic: the best case for overlap. Before it
+//! It calls mpirun ($MPIRUN) itself; under mpirun it is one of the ranks. The linear layers hold 91 % of the parameters,
+//! their gradients are ready first, and the convolutions hold most of the arithmetic: the best case for overlap. Before it
 //! times, it checks that all ways lead to the same weights. `OMPI_MCA_*` in the environment reaches the ranks;
 //! `OMPI_MCA_mpi_yield_when_idle=1` matters to a thread that waits on its rank's only core. A slower wire: overlap.sh.
 
@@ -18,28 +18,31 @@ mod timing;
 use std::{env, fs, panic, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, value_parser};
 use mpi::{
     Threading, collective::SystemOperation, environment, topology::SimpleCommunicator, traits::*,
 };
 use tch::Tensor;
-use tfbind_mpi::comm::{end_job, floats_mut};
+use tfbind_mpi::{
+    cli::positive,
+    comm::{end_job, floats_mut, launched_by},
+};
 
 use step::{How, Trainer};
 
 #[derive(Parser)]
 struct Options {
     /// Ranks to start when mpirun has not
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = positive())]
     ranks: usize,
     /// Windows a rank
-    #[arg(long, value_delimiter = ',', default_value = "16,64")]
+    #[arg(long, value_delimiter = ',', default_value = "16,64", value_parser = value_parser!(i64).range(1..))]
     batch: Vec<i64>,
     /// Times that every way is timed, in turn
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 11, value_parser = positive())]
     rounds: usize,
     /// Largest bucket of an overlapped allreduce in MB; a layer has at least one
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 25, value_parser = value_parser!(i64).range(1..))]
     bucket: i64,
     /// Added by cargo
     #[arg(long, hide = true)]
@@ -48,8 +51,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let started = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
-    if started.iter().any(|name| env::var_os(name).is_some()) {
+    if launched_by().is_some() {
         return on_this_rank(&options);
     }
     let program = env::current_exe()?;
@@ -66,7 +68,7 @@ fn main() -> Result<()> {
 /// otherwise hand every tensor over 32 MiB back to the system and fault it in again. Open MPI's own choice for a
 /// non-blocking sum over fewer than four ranks is a tree, which takes twice as long as the ring (1) over a wire.
 fn mpirun(ranks: usize) -> Command {
-    let mut command = Command::new("mpirun");
+    let mut command = Command::new(env::var_os("MPIRUN").unwrap_or("mpirun".into()));
     command.args(["-np", &ranks.to_string()]);
     for (name, value) in [
         ("OMPI_ALLOW_RUN_AS_ROOT", "1"),

@@ -5,13 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/path} bin=${BIN:-target/release} steps=${STEPS:-100} contig=${CONTIG:-1200000} batch=8
-engine=("$@") train_engine=() evaluate_engine=()
+engine=("$@")
 program() { cargo bench --locked --bench "$1" --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
 step=$(program step) loader=$(program loader)
 if [ ! -x "$step" ] || [ ! -x "$loader" ]; then echo "path: the benches do not build" >&2; exit 1; fi
-# A command without a choice of engines has no such option.
-[[ $("$bin/tfbind-mpi" train --help) != *--engine* ]] || train_engine=("${engine[@]}")
-[[ $("$bin/tfbind-mpi" evaluate --help) != *--engine* ]] || evaluate_engine=("${engine[@]}")
 
 data=$out/data.h5
 if [ ! -e "$data" ]; then
@@ -42,7 +39,7 @@ reads=$(sed -n 's/^loader: \([0-9]*\) .*/\1/p' "$out/loader.txt")
 line loader "$reads samples/s, $(calc %.1f "$reads / $consumes")x what the engine consumes ($consumes)" \
     "$reads / $consumes" ">=" 10
 
-common=(--data "$data" --batch "$batch" --threads 1 --device cpu "${train_engine[@]}")
+common=(--data "$data" --batch "$batch" --threads 1 --device cpu "${engine[@]}")
 # The log's last line is that of the first step: its time is when that ended.
 for _ in 1 2 3; do
     rm -rf "$out/first"
@@ -63,7 +60,7 @@ num() { sed -n "s/^$1 //p" "$out/windows.txt"; }
 for split in train test; do
     began=$(date +%s.%N)
     one "$bin/tfbind-mpi" evaluate "$out/run" --split "$split" --threads 1 --device cpu \
-        "${evaluate_engine[@]}" > "$out/evaluate-$split.txt"
+        "${engine[@]}" > "$out/evaluate-$split.txt"
     echo "$split $(calc %.3f "$(date +%s.%N) - $began")"
 done > "$out/windows.txt"
 more=$("$bin/tfbind-prep" inspect "$data" | awk '$1 == "train:" { a = $2 } $1 == "test:" { b = $2 } END { print a - b }')

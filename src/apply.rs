@@ -34,8 +34,8 @@ pub struct Applied {
 
 impl Applied {
     /// Rank 0 reads the checkpoint; every rank gets its header and the filled model. The windows may have another
-    /// length than those it was trained on.
-    pub fn open(comm: &dyn Comm, args: &ApplyArgs) -> Result<Self> {
+    /// length than those it was trained on. `gradients`: of the input, which the native engine has none of.
+    pub fn open(comm: &dyn Comm, args: &ApplyArgs, gradients: bool) -> Result<Self> {
         ensure!(args.eval_batch > 0, "--eval-batch must be at least 1");
         let device = device::set_up(args.device, args.threads, comm)?;
         let checkpoint = checkpoint_of(&args.run);
@@ -79,7 +79,7 @@ impl Applied {
         };
         let counts = header.arch.paper().recipe.counts.is_some();
         let engine = match args.engine {
-            EngineChoice::Auto if args.gradients && !counts => EngineChoice::Libtorch,
+            EngineChoice::Auto if gradients && !counts => EngineChoice::Libtorch,
             other => other,
         };
         let net = Build {

@@ -1,8 +1,8 @@
 //! What is typed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser, value_parser};
 
 use crate::{
     demo::Demo,
@@ -22,8 +22,20 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Seconds that ranks wait for each other before they name who is missing and end the job
-    #[arg(long, global = true, default_value_t = 300.0)]
-    pub stall_timeout: f64,
+    #[arg(long, global = true, default_value = "300", value_parser = seconds)]
+    pub stall_timeout: Duration,
+}
+
+/// A number of which there is at least one.
+pub fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let number = text.parse().ok();
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or("not a number of seconds")
 }
 
 #[derive(Subcommand, Debug)]
@@ -145,9 +157,6 @@ pub struct ApplyArgs {
     /// number of ranks]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Whether gradients are asked for, which the native engine has none of for its input.
-    #[arg(skip)]
-    pub gradients: bool,
 }
 
 #[derive(Args, Debug)]
@@ -351,18 +360,18 @@ pub struct DemoArgs {
 pub struct ModelsArgs {
     pub arch: Option<Arch>,
     /// 4 bases and the signal tracks [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(4..))]
     pub channels: Option<i64>,
     /// Bases of a window [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(1..))]
     pub length: Option<i64>,
     /// [default: as published]
-    #[arg(long)]
+    #[arg(long, requires = "arch", value_parser = value_parser!(i64).range(1..))]
     pub targets: Option<i64>,
     /// After the transposed convolutions of U-Nets and transformer
-    #[arg(long)]
+    #[arg(long, requires = "arch")]
     pub up_activation: Option<Activation>,
     /// Share of the published filters and hidden units [default: 1]
-    #[arg(long)]
+    #[arg(long, requires = "arch")]
     pub width: Option<f64>,
 }

@@ -1,6 +1,7 @@
 //! What ranks say to each other: sums and bytes, from the main thread only, in the same order on every rank.
 
 mod ffi;
+mod launched;
 mod mpi;
 #[cfg_attr(not(feature = "nccl"), path = "comm/no_nccl.rs")]
 mod nccl;
@@ -10,6 +11,7 @@ mod transport;
 mod watch;
 
 pub use ffi::{end_now, floats, floats_mut};
+pub use launched::{RANKS, SLURM_RANK, launched_by, rank_from_env};
 pub use mpi::{Mpi, end_job, say_alone};
 pub use nccl::Nccl;
 pub use solo::Solo;

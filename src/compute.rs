@@ -13,7 +13,7 @@ use crate::{
     data::Windows,
     engine::{self, EngineChoice},
     feed::Resident,
-    gpu,
+    gpu::{self, WITHOUT_HEADERS},
     model::{BatchNorm, Layout},
     plan::{Plan, Settings},
 };
@@ -139,6 +139,8 @@ pub struct Card {
 pub struct Compute {
     pub precision: Precision,
     pub layout: Layout,
+    /// Whether it was asked for, also the plain one: the native engine has a layout of its own.
+    pub layout_typed: bool,
     pub replay: bool,
     pub resident: bool,
     /// Steps between two looks of the host at the loss.
@@ -150,6 +152,7 @@ impl Compute {
     pub const PLAIN: Self = Self {
         precision: Precision::F32,
         layout: Layout::Plain,
+        layout_typed: false,
         replay: false,
         resident: false,
         look_every: 1,
@@ -245,6 +248,7 @@ impl Compute {
         Ok(Self {
             precision,
             layout,
+            layout_typed: typed.layout.is_some_and(|of| of != LayoutChoice::Auto),
             replay,
             resident,
             look_every,
@@ -269,16 +273,7 @@ impl Compute {
 
     /// For the plan's table, with the name of the engine that was chosen.
     pub fn line(&self, engine: &str) -> String {
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
-        };
-        let layout = match self.layout {
-            Layout::Plain => "plain",
-            Layout::ChannelsLast => "channels-last",
-        };
-        let mut line = format!("{engine}, {precision}, layout {layout}");
+        let mut line = self.form(engine);
         if self.replay {
             line += ", steps replayed";
         }
@@ -290,9 +285,21 @@ impl Compute {
             false => ", windows streamed",
         }
     }
-}
 
-const WITHOUT_HEADERS: &str = "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
+    /// Engine, precision and layout.
+    pub fn form(&self, engine: &str) -> String {
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        let layout = match self.layout {
+            Layout::Plain => "plain",
+            Layout::ChannelsLast => "channels-last",
+        };
+        format!("{engine}, {precision}, layout {layout}")
+    }
+}
 
 fn fits(bytes: u64, free: u64) -> bool {
     bytes as f64 <= SHARE * free as f64

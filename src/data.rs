@@ -84,6 +84,17 @@ pub struct Windows {
     kept: Kept,
 }
 
+/// What a model of such windows reads and says.
+pub fn io(header: &Header) -> Io {
+    Io {
+        channels: 4 + header.tracks.len() as i64,
+        length: header.length as i64,
+        targets: header.targets.len() as i64,
+        per_base: header.task == Task::PerBase,
+        classes: header.classes() as i64,
+    }
+}
+
 impl Windows {
     pub fn open(path: &Path, name: &str) -> Result<Self> {
         let file = DataFile::open(path)?;
@@ -133,13 +144,7 @@ impl Windows {
     }
 
     pub fn io(&self) -> Io {
-        Io {
-            channels: 4 + self.header.tracks.len() as i64,
-            length: self.header.length as i64,
-            targets: self.header.targets.len() as i64,
-            per_base: self.header.task == Task::PerBase,
-            classes: self.header.classes() as i64,
-        }
+        io(&self.header)
     }
 
     pub fn read(&self, draws: &[Draw]) -> Result<Rows> {

@@ -1,6 +1,6 @@
 //! Which device a rank computes on: its local rank's GPU, or its share of the host's cores.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
@@ -73,8 +73,17 @@ pub fn set_up_quietly(
         Some(threads) => threads,
         None => share_of_cores(comm.local_size())?,
     };
-    tch::set_num_threads(threads as i32);
+    tch::set_num_threads(num_threads(threads)?);
     Ok(device)
+}
+
+/// As libtorch counts them.
+pub fn num_threads(typed: usize) -> Result<i32> {
+    let threads = i32::try_from(typed).ok().filter(|&threads| threads > 0);
+    threads.with_context(|| {
+        let most = i32::MAX;
+        format!("--threads must be at least 1 and at most {most}, found {typed}")
+    })
 }
 
 /// CPU threads of a rank unless others are typed.

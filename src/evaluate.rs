@@ -147,7 +147,7 @@ pub fn num_defined_targets(comm: &dyn Comm, windows: &Windows) -> Result<usize> 
 }
 
 pub fn evaluate(comm: &dyn Comm, args: EvaluateArgs) -> Result<()> {
-    let mut applied = Applied::open(comm, &args.apply)?;
+    let mut applied = Applied::open(comm, &args.apply, false)?;
     let windows = applied.windows.clone();
     let bins = args.bin.map(|size| Bins {
         size,

@@ -52,10 +52,10 @@ struct Task {
     stem: PathBuf,
 }
 
-pub fn explain(comm: &dyn Comm, mut args: ExplainArgs) -> Result<()> {
+pub fn explain(comm: &dyn Comm, args: ExplainArgs) -> Result<()> {
     check_options(&args, args.method.unwrap_or(Method::IntegratedGradients))?;
-    args.apply.gradients = args.method.is_none_or(Method::of_gradients);
-    let applied = Applied::open(comm, &args.apply)?;
+    let gradients = args.method.is_none_or(Method::of_gradients);
+    let applied = Applied::open(comm, &args.apply, gradients)?;
     ensure!(
         !applied.counted_them,
         "{}: explain changes windows, and these were counted as they are: another --split",

@@ -16,6 +16,7 @@ use tch::{Kind, Tensor};
 
 /// cuda.cpp, compiled; empty where its headers were missing.
 const CARRIED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
+pub const WITHOUT_HEADERS: &str = "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
 
 /// Loads libtorch_cuda where it lies beside the libtorch that runs: a program that was linked on a node without it
 /// then sees the GPUs. Has to come before the first question about GPUs, whose answer libtorch keeps.
@@ -46,10 +47,7 @@ pub fn carries_library() -> bool {
 fn cuda() -> Result<&'static ffi::Cuda> {
     static OPENED: OnceLock<Result<ffi::Cuda, String>> = OnceLock::new();
     let open = || {
-        ensure!(
-            carries_library(),
-            "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again"
-        );
+        ensure!(carries_library(), "{WITHOUT_HEADERS}");
         ffi::Cuda::open(CARRIED)
     };
     let opened = OPENED.get_or_init(|| open().map_err(|err| format!("{err:#}")));
@@ -110,7 +108,10 @@ pub fn fused_adam(
 
 /// The file of a library in this process whose name begins so.
 pub fn in_this_process(name: &str) -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    mapped(&fs::read_to_string("/proc/self/maps").ok()?, name)
+}
+
+fn mapped(maps: &str, name: &str) -> Option<PathBuf> {
     let mut files = maps
         .lines()
         .filter_map(|line| Some(&line[line.find('/')?..]));
@@ -141,6 +142,15 @@ mod tests {
             false => assert!(error.contains("CUDA_HOME"), "{error}"),
         }
         println!("{error}");
+    }
+
+    #[test]
+    fn a_library_is_found_by_how_its_file_is_called() {
+        let maps = "7f1 r-xp 0 08:01 12   /usr/lib/libmpi.so.40\n7f2 r-xp 0 0 0 [vdso]\n\
+                    7f3 r--p 0 08:01 13   /opt/x/lib/libtorch_cpu.so\n";
+        let found = mapped(maps, "libtorch_cpu.so");
+        assert_eq!(found, Some("/opt/x/lib/libtorch_cpu.so".into()));
+        assert_eq!(mapped(maps, "libcudart"), None);
     }
 
     #[test]

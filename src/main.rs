@@ -1,14 +1,15 @@
 //! Parse, start MPI, run; a failure anywhere ends the job on all ranks with one line and a non-zero code.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
 use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
+    comm::rank_from_env,
     demo, doctor, evaluate, explain, import,
-    job::on_all_ranks,
+    job::{let_rank_0_speak, on_all_ranks},
     malloc,
     model::{Arch, Io, Options, thousands},
     predict, report, scaling, stop, sweep, train, verify,
@@ -20,26 +21,24 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(err) => {
             // Every rank finds the same mistake; the first one says so.
-            let rank = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"]
-                .iter()
-                .find_map(|name| std::env::var(name).ok());
-            if rank.is_none_or(|rank| rank == "0") {
+            let rank = rank_from_env().unwrap_or(0);
+            if rank == 0 {
                 let _ = err.print();
+            } else if err.use_stderr() {
+                // The launcher ends all when it sees one fail.
+                let_rank_0_speak(rank);
             }
             return ExitCode::from(err.exit_code() as u8);
         }
     };
-    let Ok(stall) = Duration::try_from_secs_f64(cli.stall_timeout) else {
-        eprintln!("error: --stall-timeout {} is no time", cli.stall_timeout);
-        return ExitCode::from(2);
-    };
+    let stall = cli.stall_timeout;
     let whole = |()| ExitCode::SUCCESS;
     let done = match cli.command {
         Command::Models(args) => models(args),
         Command::Report(args) => report::page::write(args),
         Command::Import(args) => import::import(args),
         Command::Bench(Bench::Scaling(args)) => {
-            stop::listen().and_then(|()| scaling::scaling(&args, cli.stall_timeout))
+            stop::listen().and_then(|()| scaling::scaling(&args, stall))
         }
         // Before MPI and libtorch start their threads.
         Command::Train(args) => match stop::listen() {
@@ -94,7 +93,8 @@ fn models(args: ModelsArgs) -> Result<()> {
                 paper.about
             );
         }
-        return print(&text);
+        print(&text);
+        return Ok(());
     };
     let published = arch.paper().io;
     let io = Io {
@@ -109,11 +109,11 @@ fn models(args: ModelsArgs) -> Result<()> {
         ..Options::default()
     };
     let graph = arch.build(&VarStore::new(Device::Cpu).root(), io, options)?;
-    print(&graph.table())
+    print(&graph.table());
+    Ok(())
 }
 
-fn print(text: &str) -> Result<()> {
+fn print(text: &str) {
     // A reader such as `head` may have closed the pipe: it has seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
 }

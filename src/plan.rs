@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use crate::{
     checkpoint::Progress,
     comm::TransportChoice,
-    device::DeviceChoice,
+    device::{self, DeviceChoice},
     engine::EngineChoice,
     model::{Arch, BatchNorm, Options},
     nonfinite::NonFinite,
@@ -202,7 +202,7 @@ impl Plan {
         ] {
             ensure!(value != Some(0), "--{name} must be at least 1");
         }
-        ensure!(s.threads != Some(0), "--threads must be at least 1");
+        s.threads.map(device::num_threads).transpose()?;
         let plan = Plan {
             data: s
                 .data

@@ -26,7 +26,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         windows,
         mut net,
         ..
-    } = Applied::open(comm, &args.apply)?;
+    } = Applied::open(comm, &args.apply, false)?;
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
     let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {

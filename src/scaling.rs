@@ -25,6 +25,8 @@ pub use measure::Spread;
 pub use synthetic::{random_header, random_window};
 pub use wire::Wire;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -53,7 +55,7 @@ impl Mode {
     }
 }
 
-pub fn scaling(args: &ScalingArgs, stall_timeout: f64) -> Result<()> {
+pub fn scaling(args: &ScalingArgs, stall_timeout: Duration) -> Result<()> {
     let study = Study::new(args, stall_timeout)?;
     let machine = study.doctor()?;
     let runs = study.rounds()?;

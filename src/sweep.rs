@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoint::Progress,
     cli::{SweepArgs, TrainArgs},
-    comm::{Comm, set_within, share_text},
+    comm::{Comm, decide, set_within, share_text},
     job::{RESUMABLE, brief, let_rank_0_speak, out_of_memory, outlive},
     metrics::shown,
     nonfinite::Diverged,
@@ -87,19 +87,24 @@ pub fn sweep(comm: &dyn Comm, args: &SweepArgs) -> Result<ExitCode> {
     let mut groups_stopped = [f64::from(u8::from(stopped))];
     comm.sum_f64(&mut groups_stopped);
     let stopped = groups_stopped[0] > 0.0;
+    let mut failed = 0;
     if comm.rank() == 0 {
         ledger.read(&study)?;
         let table = Table::new(&study, &ledger.outcomes);
         table.write()?;
         print!("{}", table.text());
+        failed = table.failed();
         if stopped {
             println!("stopped by {}: the same command goes on", stop::name());
         }
     }
     drop(lock);
-    Ok(match stopped {
-        true => ExitCode::from(RESUMABLE),
-        false => ExitCode::SUCCESS,
+    // A batch system sees no table.
+    let failed = decide(comm, || failed > 0);
+    Ok(match (stopped, failed) {
+        (true, _) => ExitCode::from(RESUMABLE),
+        (false, true) => ExitCode::FAILURE,
+        (false, false) => ExitCode::SUCCESS,
     })
 }
 

@@ -56,8 +56,10 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
     let batch_norm = plan.options.batch_norm;
     let typed = Typed::from(&plan.settings);
     ensure!(
-        typed.replay != Some(Replay::On) && typed.feed != Some(Feed::Resident),
-        "verify computes step by step from the file: --replay on and --feed resident belong to train"
+        typed.replay != Some(Replay::On)
+            && typed.feed != Some(Feed::Resident)
+            && typed.look_every.is_none_or(|every| every == 1),
+        "verify computes step by step from the file: --replay on, --feed resident and --look-every belong to train"
     );
     let facts = Facts {
         adam: plan.runs_ahead(),

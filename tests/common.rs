@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 use tfbind_mpi::{
     checkpoint::Checkpoint,
+    comm::RANKS,
     scaling::{random_header, random_window},
 };
 use tfbind_prep::schema::{DataWriter, Window};
@@ -19,9 +20,6 @@ pub struct Run {
     pub dir: TempDir,
     ranks: usize,
 }
-
-/// What launchers call the number of a rank: Open MPI, MPICH, and what stands on PMIx.
-const RANKS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
 
 /// A program on N ranks, started by the launcher `MPIRUN`: it must be that of the library that the program is built
 /// with. `scratch` is for Open MPI's own files: two jobs that share a folder there race when one is aborted while the

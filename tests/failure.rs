@@ -221,6 +221,8 @@ fn what_was_asked_for_is_what_runs_or_an_error() {
         (&["--decay-epochs", "3"], "belong to --schedule step"),
         (&["--shift", "4"], "margin of the data, 0"),
         (&["--threads", "0"], "--threads must be at least 1"),
+        (&["--threads", "2147483648"], "at most 2147483647"),
+        (&["--stall-timeout", "1e30"], "not a number of seconds"),
     ] {
         let error = run.ranks(2).fails(&[&TRAIN[..], flags].concat());
         assert!(error.contains(expected), "{error}");
@@ -228,6 +230,10 @@ fn what_was_asked_for_is_what_runs_or_an_error() {
     }
     run.ranks(1).ok(&TRAIN);
     assert!(run.fails(&TRAIN).contains("holds a run already"));
+    for command in ["evaluate", "predict", "explain"] {
+        let error = run.fails(&[command, "run", "--device", "cpu", "--threads", "0"]);
+        assert!(error.contains("--threads must be at least 1"), "{error}");
+    }
 }
 
 /// A shell that sets limits and becomes the program, on each of two ranks.

@@ -139,6 +139,11 @@ fn what_a_cpu_cannot_do_is_refused() {
         let error = run.fails(&[&whole[..], &TRAIN, &arguments].concat());
         assert!(error.contains(expected), "{error}");
     }
+    let error = run.fails(&[
+        "train", "--data", "data.h5", "--run", "run", "--device", "cpu", "--engine", "native",
+        "--layout", "plain",
+    ]);
+    assert!(error.contains("a layout of its own"), "{error}");
     let error = run.fails(
         &[
             &["train", "--data", "data.h5", "--run", "run"][..],

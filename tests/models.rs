@@ -137,6 +137,12 @@ fn impossible_models_are_refused() {
         run.fails(&["models", "cnn", "--up-activation", "relu"])
             .contains("has no transposed convolution")
     );
+    assert!(
+        run.fails(&["models", "cnn", "--channels=-1"])
+            .contains("-1 is not in 4..")
+    );
+    // Of no model there is no table.
+    assert!(run.fails(&["models", "--length", "64"]).contains("error: "));
 }
 
 /// Windows around every base but the first and last 15 of two stretches.

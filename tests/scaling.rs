@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs};
 
 use crate::common::{Run, mpirun};
 
-/// A study of seconds, with whatever else is typed.
+/// A study of seconds, with whatever else is typed, also for train after a `--`.
 fn scaling(run: &Run, arguments: &[&str]) -> (String, String, bool) {
     let program = env!("CARGO_BIN_EXE_tfbind-mpi");
     // Environment and command as for any ranks here.
@@ -14,10 +14,12 @@ fn scaling(run: &Run, arguments: &[&str]) -> (String, String, bool) {
         command.env(name, value.unwrap_or_default());
     }
     let words = "bench scaling --out scaling --steps 4 --warmup 2 --repeats 2 --batch 2";
+    let of_train = ["--", "--arch", "cnn", "--device", "cpu"];
+    let dashes = usize::from(arguments.contains(&"--"));
     let output = command
         .args(words.split(' '))
         .args(arguments)
-        .args(["--", "--arch", "cnn", "--device", "cpu"])
+        .args(&of_train[dashes..])
         .current_dir(run.dir.path())
         .output()
         .unwrap();
@@ -155,10 +157,31 @@ fn what_cannot_run_is_said_before_it_starts() {
             &["--ranks", "1,2", "--target", "prauc=1"],
             "not METRIC=VALUE",
         ),
+        (&["--ranks", "1,2", "--length", "5"], "--length 5: "),
+        (
+            &[
+                "--ranks",
+                "1,2",
+                "--length",
+                "64",
+                "--",
+                "--accumulate",
+                "0",
+            ],
+            "--accumulate must be at least 1",
+        ),
+        (
+            &["--ranks", "1,2", "--length", "64", "--", "--width", "0.5"],
+            "--width: cnn has one width",
+        ),
+        (
+            &["--ranks", "1,2", "--", "--epochs", "3"],
+            "--epochs is nothing for a timed run",
+        ),
     ] {
         let (out, err, good) = scaling(&run, arguments);
         assert!(!good && err.contains(said), "{arguments:?}: {out}\n{err}");
-        assert!(!run.path("scaling/runs").exists(), "{arguments:?}");
+        assert!(!run.path("scaling").exists(), "{arguments:?}");
     }
     fs::create_dir(run.path("scaling")).unwrap();
     fs::write(run.path("scaling/mine"), "").unwrap();

@@ -258,6 +258,14 @@ fn what_was_cut_goes_on_and_what_had_ended_is_not_done_again() {
     assert!(error.contains("out holds another sweep"), "{error}");
 }
 
+/// Runs to its end, and what it returns says that trials failed.
+fn with_failures(run: &Run) -> String {
+    let output = run.call(&["sweep", "sweep.toml"]);
+    let [out, err] = [output.stdout, output.stderr].map(|of| String::from_utf8(of).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
+    out
+}
+
 #[test]
 fn a_trial_that_diverges_is_noted_and_the_others_go_on() {
     let mut run = Run::new();
@@ -269,7 +277,7 @@ fn a_trial_that_diverges_is_noted_and_the_others_go_on() {
         base,
         "lr = [1e30, 0.01, 0.02]",
     );
-    let said = run.ranks(4).ok(&["sweep", "sweep.toml"]);
+    let said = with_failures(run.ranks(4));
     assert!(
         said.contains("trial 0 failed: step 2: not finite"),
         "{said}"
@@ -282,7 +290,8 @@ fn a_trial_that_diverges_is_noted_and_the_others_go_on() {
         table.lines().last().unwrap().contains("not finite"),
         "{table}"
     );
-    let said = run.ok(&["sweep", "sweep.toml"]);
+    // Nothing is left to do, and that trial has still failed.
+    let said = with_failures(&run);
     assert!(!said.contains("begins"), "{said}");
 }
 

@@ -40,6 +40,8 @@ fn ranks_equal_one_process_also_where_some_have_no_rows() {
     assert!(!error.status.success());
     let said = String::from_utf8_lossy(&error.stdout);
     assert!(said.contains("beyond the tolerance"), "{said}");
+    let error = run.fails(&[&plan[..], &["--look-every", "4"]].concat());
+    assert!(error.contains("--look-every belong to train"), "{error}");
 }
 
 /// Synchronised statistics of N ranks are libtorch's own batch norm of the large batch, in training too.

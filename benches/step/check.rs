@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
-use tfbind_mpi::{comm::Solo, compute::Precision, engine::Net, timeline::Timeline};
+use tfbind_mpi::{
+    comm::Solo, compute::Precision, device::num_threads, engine::Net, timeline::Timeline,
+};
 
 use super::{Arguments, task};
 
@@ -18,7 +20,7 @@ const OF_LOGITS: f64 = 1e-4;
 const OF_BF16: [f64; 4] = [1e-2, 0.7, 1e-3, 1e-2];
 
 pub fn check(arguments: &Arguments) -> Result<()> {
-    tch::set_num_threads(arguments.threads as i32);
+    tch::set_num_threads(num_threads(arguments.threads)?);
     let rows = task::rows(arguments, arguments.batch.min(MOST), 0);
     let mut own = task::net(arguments, Kind::Float)?;
     let mut exact = task::net(arguments, Kind::Double)?;

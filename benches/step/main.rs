@@ -18,22 +18,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum, value_parser};
 use tch::{Device, Kind, nn::VarStore};
 use tfbind_mpi::{
+    cli::positive,
     comm::{Comm, Transport, TransportChoice, gather_f32},
-    compute::Precision,
+    compute::{LayoutChoice, Precision},
     data::Rows,
     device::{self, DeviceChoice},
+    engine::EngineChoice,
     job::on_all_ranks,
+    malloc,
     model::Arch,
     optim::{Optimizer, Rule},
     plan::word,
     step::Trainer,
     timeline::{Phase, Timeline},
 };
-
-use tfbind_mpi::engine::EngineChoice;
 
 /// `avx2` in this variable keeps the native engine, and with it the peak measured here, from AVX-512.
 const ISA: &str = "TFBIND_ISA";
@@ -44,32 +45,37 @@ const WARM_UP: usize = 3;
 #[derive(Parser)]
 pub struct Arguments {
     /// Windows a rank
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = positive())]
     batch: usize,
     /// Bases of a window
-    #[arg(long, default_value_t = 10_240)]
+    #[arg(long, default_value_t = 10_240, value_parser = value_parser!(i64).range(1..))]
     length: i64,
     /// Signal tracks beside the four bases
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(i64).range(0..))]
     tracks: i64,
     #[arg(long, value_enum, default_value = "unet")]
     model: Arch,
-    /// Channels of the U-Net's first block [default: the paper's]
-    #[arg(long)]
+    /// Channels of a U-Net's first block [default: the paper's]
+    #[arg(long, value_parser = value_parser!(i64).range(1..))]
     width: Option<i64>,
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineChoice,
     /// bf16 needs avx512_bf16 of the native engine
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
+    #[arg(long, value_enum, default_value = "auto")]
+    layout: LayoutChoice,
+    /// What the C library does with large blocks
+    #[arg(long, value_enum, default_value = "kept")]
+    malloc: Malloc,
     /// Steps timed
-    #[arg(long, default_value_t = 21)]
+    #[arg(long, default_value_t = 21, value_parser = positive())]
     repeats: usize,
     /// Logits with running statistics in place of a step
     #[arg(long)]
     inference: bool,
     /// Of a rank
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     threads: usize,
     /// Time without the comparison with double precision
     #[arg(long)]
@@ -82,8 +88,19 @@ pub struct Arguments {
     bench: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Malloc {
+    /// Keeps them, as `train` asks for
+    Kept,
+    /// Maps and unmaps them at every operation, as glibc does unless told otherwise
+    Default,
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if arguments.malloc == Malloc::Kept && !malloc::keep_large_blocks() {
+        arguments.malloc = Malloc::Default;
+    }
     if arguments.check {
         return match check::check(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
@@ -112,10 +129,6 @@ fn check_apart() -> Result<()> {
 }
 
 fn time(comm: &dyn Comm, arguments: &Arguments) -> Result<()> {
-    ensure!(
-        arguments.batch > 0 && arguments.repeats > 0,
-        "--batch and --repeats: at least 1"
-    );
     let device = device::set_up(DeviceChoice::Cpu, Some(arguments.threads), comm)?;
     let rows = task::rows(arguments, arguments.batch, comm.rank());
     let mut trainer = trainer(comm, arguments, device)?;
@@ -214,10 +227,11 @@ fn report(
     print!("{phases}");
     println!("machine      {}", processor());
     println!(
-        "task         {}, engine {}, {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit {loss:.6}",
+        "task         {}, engine {}, malloc {}, windows of {} bases and {} tracks, {} a rank, {:.3} GFLOP a window, loss or logit \
+         {loss:.6}",
         arguments.model.name(),
-        engine,
-        word(arguments.precision),
+        task::compute(arguments)?.form(engine),
+        word(arguments.malloc),
         arguments.length,
         arguments.tracks,
         arguments.batch,

@@ -1,13 +1,13 @@
 //! What is timed: a model, what computes it, and windows in memory.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use half::f16;
 use tch::{Device, Kind};
 use tfbind_mpi::{
-    compute::Compute,
+    compute::{Compute, Facts, Typed},
     data::{Draw, Rows},
     engine::{Build, EngineChoice, Net},
-    model::{Io, Options},
+    model::{Arch, Io, Options},
     sampler::SplitMix,
 };
 
@@ -35,8 +35,32 @@ pub fn options(arguments: &Arguments) -> Options {
     }
 }
 
+/// In which form, by the same choice as in `train`.
+pub fn compute(arguments: &Arguments) -> Result<Compute> {
+    let typed = Typed {
+        precision: Some(arguments.precision),
+        layout: Some(arguments.layout),
+        ..Typed::default()
+    };
+    let facts = Facts {
+        adam: true,
+        plain_only: !arguments.model.paper().convolutional,
+        libtorch: arguments.engine == EngineChoice::Libtorch,
+        ..Facts::of(Device::Cpu)?
+    };
+    Compute::choose(typed, facts)
+}
+
 /// The model under test, or in double precision what it is checked against.
 pub fn net(arguments: &Arguments, kind: Kind) -> Result<Net> {
+    use Arch::{Transunet, Unet, UnetAttention, UnetWide};
+    ensure!(
+        arguments.width.is_none()
+            || matches!(arguments.model, Unet | UnetWide | UnetAttention | Transunet),
+        "--width: {} has no first block",
+        arguments.model
+    );
+    let compute = compute(arguments)?;
     let build = Build {
         arch: arguments.model,
         options: options(arguments),
@@ -44,7 +68,7 @@ pub fn net(arguments: &Arguments, kind: Kind) -> Result<Net> {
         device: Device::Cpu,
         engine: match kind {
             Kind::Double => EngineChoice::Libtorch,
-            _ => arguments.engine,
+            _ => compute.engine(arguments.engine),
         },
         kind,
         seed: SEED,
@@ -52,10 +76,7 @@ pub fn net(arguments: &Arguments, kind: Kind) -> Result<Net> {
     };
     let mut net = build.net()?;
     if kind == Kind::Float {
-        net.compute_as(&Compute {
-            precision: arguments.precision,
-            ..Compute::PLAIN
-        })?;
+        net.compute_as(&compute)?;
     }
     Ok(net)
 }

@@ -1,5 +1,5 @@
-//! The only room with `unsafe` in it: the memory of tensors, the end of a process, and the C functions of NCCL and of the
-//! CUDA runtime.
+//! What communication needs of `unsafe`: the memory of tensors, the end of a process, and the C functions of NCCL and of
+//! the CUDA runtime.
 
 #![allow(unsafe_code)]
 

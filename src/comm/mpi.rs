@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::Write,
+    ops::Range,
     process, thread,
     time::{Duration, Instant},
 };
@@ -149,6 +150,17 @@ pub fn end_all() -> ! {
     process::exit(1)
 }
 
+/// The bytes of each rank that travel in each round: no more than `most` at once, as MPI counts them in 31 bits.
+fn rounds(counts: &[usize], most: usize) -> impl Iterator<Item = Vec<Range<usize>>> {
+    let piece = most / counts.len();
+    let longest = counts.iter().copied().max().unwrap_or(0);
+    (0..longest.div_ceil(piece)).map(move |round| {
+        let place = |at: usize, count: usize| (at * piece).min(count);
+        let of = |&count: &usize| place(round, count)..place(round + 1, count);
+        counts.iter().map(of).collect()
+    })
+}
+
 /// The host of every rank.
 fn hosts(world: &SimpleCommunicator, own: &str) -> Vec<String> {
     let mut name = [0u8; HOST_BYTES];
@@ -226,41 +238,46 @@ impl Comm for Mpi {
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let root = self.world.process_at_rank(0);
-        let count = bytes.len() as i32;
-        // An empty slice of bytes lies at address 1, which is MPI_IN_PLACE to Open MPI.
-        let bytes = if bytes.is_empty() {
-            &[0u8; 1][..0]
-        } else {
-            bytes
+        let mut counts = vec![0u64; self.size()];
+        let count = bytes.len() as u64;
+        self.collective(|| self.world.all_gather_into(&count, &mut counts[..]));
+        let counts: Vec<usize> = counts.into_iter().map(|count| count as usize).collect();
+        let mut gathered: Vec<Vec<u8>> = match self.rank() {
+            0 => counts
+                .iter()
+                .map(|&count| Vec::with_capacity(count))
+                .collect(),
+            _ => Vec::new(),
         };
-        if self.rank() != 0 {
-            self.collective(|| root.gather_into(&count));
-            self.collective(|| root.gather_varcount_into(bytes));
-            return Vec::new();
-        }
-        let mut counts = vec![0i32; self.size()];
-        self.collective(|| root.gather_into_root(&count, &mut counts[..]));
-        let starts: Vec<i32> = counts
-            .iter()
-            .scan(0, |next, &count| {
-                let start = *next;
-                *next += count;
-                Some(start)
-            })
-            .collect();
-        let total: usize = counts.iter().map(|&count| count as usize).sum();
-        let mut all = vec![0u8; total.max(1)];
-        let mut parts = PartitionMut::new(&mut all[..], counts.clone(), &starts[..]);
-        self.collective(|| root.gather_varcount_into_root(bytes, &mut parts));
-        let mut rest = &all[..];
-        counts
-            .iter()
-            .map(|&count| {
-                let (own, others) = rest.split_at(count as usize);
+        for places in rounds(&counts, i32::MAX as usize) {
+            let own = &bytes[places[self.rank()].clone()];
+            // An empty slice of bytes lies at address 1, which is MPI_IN_PLACE to Open MPI.
+            let own = if own.is_empty() { &[0u8; 1][..0] } else { own };
+            if self.rank() != 0 {
+                self.collective(|| root.gather_varcount_into(own));
+                continue;
+            }
+            let sizes: Vec<i32> = places.iter().map(|of| of.len() as i32).collect();
+            let starts: Vec<i32> = sizes
+                .iter()
+                .scan(0, |next, &size| {
+                    let start = *next;
+                    *next += size;
+                    Some(start)
+                })
+                .collect();
+            let total: i32 = sizes.iter().sum();
+            let mut all = vec![0u8; total.max(1) as usize];
+            let mut parts = PartitionMut::new(&mut all[..], sizes, &starts[..]);
+            self.collective(|| root.gather_varcount_into_root(own, &mut parts));
+            let mut rest = &all[..];
+            for (of_rank, place) in gathered.iter_mut().zip(places) {
+                let (own, others) = rest.split_at(place.len());
                 rest = others;
-                own.to_vec()
-            })
-            .collect()
+                of_rank.extend_from_slice(own);
+            }
+        }
+        gathered
     }
 
     fn barrier(&self) {
@@ -326,5 +343,26 @@ impl Comm for Mpi {
             });
         }
         best.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bytes_travel_once_and_never_too_many_at_once() {
+        let counts = [7, 0, 25];
+        let found: Vec<_> = rounds(&counts, 32).collect();
+        assert_eq!(
+            found,
+            [
+                [0..7, 0..0, 0..10],
+                [7..7, 0..0, 10..20],
+                [7..7, 0..0, 20..25]
+            ]
+        );
+        assert_eq!(rounds(&counts, 96).count(), 1);
+        assert_eq!(rounds(&[0, 0], 96).count(), 0);
     }
 }

@@ -196,7 +196,7 @@ impl Watch {
              --stall-timeout",
             self.timeout.as_secs_f64(),
             named(&missing, &self.hosts, self.first),
-            match all_others && alive.is_empty() && several(&self.hosts) {
+            match all_others && alive.is_empty() && more_than_two(&self.hosts) {
                 true => ", and no other host answers: this one may be cut off",
                 false => "",
             }
@@ -220,7 +220,8 @@ fn named(ranks: &BTreeSet<usize>, hosts: &[String], first: usize) -> String {
     named.join(", ")
 }
 
-fn several(hosts: &[String]) -> bool {
+/// Whether a host to which no other answers may take itself for the one cut off: of two, each would.
+fn more_than_two(hosts: &[String]) -> bool {
     hosts.iter().collect::<BTreeSet<_>>().len() > 2
 }
 
@@ -253,7 +254,7 @@ fn end_stuck(rank: usize, hosts: &[String], first: usize, timeout: Duration, rol
     let silent: BTreeSet<usize> = (0..hosts.len()).filter(|of| !alive.contains(of)).collect();
     let cause = if silent.is_empty() {
         "all ranks had arrived and still live, so MPI's network failed between them".into()
-    } else if several(hosts) && alive.iter().all(|&of| hosts[of] == hosts[rank]) {
+    } else if more_than_two(hosts) && alive.iter().all(|&of| hosts[of] == hosts[rank]) {
         "no other host answers, so this one is cut off".into()
     } else {
         format!(

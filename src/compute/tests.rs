@@ -47,6 +47,26 @@ fn a_cpu_computes_plainly_but_for_libtorchs_layout() {
 }
 
 #[test]
+fn a_layout_that_is_typed_is_libtorchs() {
+    let cpu = Facts { gpu: None, ..HERE };
+    let engine = |layout, engine| {
+        let typed = Typed {
+            layout: Some(layout),
+            ..Typed::default()
+        };
+        Compute::choose(typed, cpu).unwrap().engine(engine)
+    };
+    let auto = EngineChoice::Auto;
+    assert_eq!(engine(LayoutChoice::Auto, auto), auto);
+    for layout in [LayoutChoice::Plain, LayoutChoice::ChannelsLast] {
+        assert_eq!(engine(layout, auto), EngineChoice::Libtorch);
+        // Which then refuses.
+        let native = EngineChoice::Native;
+        assert_eq!(engine(layout, native), native);
+    }
+}
+
+#[test]
 fn a_gpu_takes_what_it_has_room_for() {
     let replay = Some(Replay::Auto);
     let typed = Typed {

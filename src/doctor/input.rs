@@ -20,10 +20,10 @@ use crate::{
 
 /// How long every rank reads.
 const READING: Duration = Duration::from_millis(500);
-/// Bases a second that one rank's U-Net trains on: 64 windows of 10,240 in 83 ms on an A100 (NTHU 2022); on a core, at
-/// 3.1 GFLOP a window, about 20 windows. Reading below that holds up training.
+/// Bases a second that one rank's U-Net trains on: 64 windows of 10,240 in 83 ms on an A100 (NTHU 2022); 34 windows on a
+/// core with AVX-512 (`make bench-step`). Reading below that holds up training.
 const GPU_PACE: f64 = 7_900_000.0;
-const CPU_PACE: f64 = 200_000.0;
+const CPU_PACE: f64 = 350_000.0;
 
 /// `None` without --data.
 type Read = Option<Result<Reading, String>>;

@@ -1,29 +1,25 @@
 //! MPI: which library, whether it is the launcher's, and whether the hosts' clocks agree.
 
 use std::{
-    env, fs,
+    env,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use mpi::{Threading, environment};
 use serde::{Deserialize, Serialize};
 
-use super::{Line, alike, duration, gpu::torch::loaded, who};
-use crate::comm::Comm;
+use super::{Line, alike, duration, who};
+use crate::{
+    comm::{Comm, RANKS, SLURM_RANK},
+    gpu::in_this_process,
+};
 
-/// Numbers of processes and ranks as launchers tell them. Slurm's come last: an mpirun inside salloc inherits them.
+/// Numbers of processes as launchers tell them. Slurm's comes last: an mpirun inside salloc inherits it.
 const SIZES: [&str; 4] = [
     "OMPI_COMM_WORLD_SIZE",
     "PMI_SIZE",
     "MV2_COMM_WORLD_SIZE",
     "SLURM_NTASKS",
-];
-const RANKS: [&str; 5] = [
-    "OMPI_COMM_WORLD_RANK",
-    "PMI_RANK",
-    "MV2_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "SLURM_PROCID",
 ];
 /// Seconds by which the clocks of hosts may differ: file times and logs are compared by the second.
 const CLOCK_SLACK: f64 = 1.0;
@@ -58,9 +54,9 @@ pub fn probe() -> Launch {
         standard: environment::version(),
         threads: threading.map_or_else(String::new, |level| format!("{level:?}")),
         funneled: threading.is_some_and(|level| level >= Threading::Funneled),
-        path: fs::read_to_string("/proc/self/maps")
-            .ok()
-            .and_then(|maps| loaded(&maps, "libmpi.so").or_else(|| loaded(&maps, "libmpi"))),
+        path: in_this_process("libmpi.so")
+            .or_else(|| in_this_process("libmpi"))
+            .map(|path| path.display().to_string()),
         told: told(|name| env::var(name).ok()),
     }
 }
@@ -84,7 +80,7 @@ fn told(variable: impl Fn(&str) -> Option<String> + Copy) -> Option<Told> {
 
 /// A rank above 0. Open MPI itself gives PMIX_RANK=0 to a process without a launcher.
 fn later(variable: impl Fn(&str) -> Option<String>) -> Option<Told> {
-    RANKS.iter().find_map(|name| {
+    RANKS.into_iter().chain([SLURM_RANK]).find_map(|name| {
         let rank: usize = variable(name)?.trim().parse().ok()?;
         (rank > 0).then(|| Told {
             variable: name.to_string(),

@@ -132,21 +132,21 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Seconds that moving a sum's bytes takes at the rate of a copy: a ring sends every byte 2 (N - 1) / N times.
+    /// Seconds that moving a sum's bytes takes at the rate of a copy.
     fn floor(&self, trial: Trial) -> f64 {
-        travelled(self.ranks, trial.bytes) / trial.copied
+        travelled(self.ranks) * trial.bytes as f64 / trial.copied
     }
 
     /// Bytes/s between hosts, as the large sum leaves them.
     fn wire(&self) -> Option<f64> {
         let large = self.large.filter(|_| self.hosts > 1)?;
-        Some(travelled(self.hosts, large.bytes) / large.seconds)
+        Some(travelled(self.hosts) * large.bytes as f64 / large.seconds)
     }
 
     fn judge(&self, arch: &str) -> Vec<Line> {
         let mut floor = self.latency + self.floor(self.gradient);
         if let Some(wire) = self.wire() {
-            floor += travelled(self.hosts, self.gradient.bytes) / wire;
+            floor += travelled(self.hosts) * self.gradient.bytes as f64 / wire;
         }
         let times = self.gradient.seconds / floor;
         let measured = format!(
@@ -206,8 +206,9 @@ impl Seen {
     }
 }
 
-fn travelled(parts: usize, bytes: usize) -> f64 {
-    2.0 * (parts - 1) as f64 / parts as f64 * bytes as f64
+/// How many times a sum over so many parts sends each byte: a ring 2 (N - 1) / N times.
+pub fn travelled(parts: usize) -> f64 {
+    2.0 * (parts - 1) as f64 / parts as f64
 }
 
 #[cfg(test)]

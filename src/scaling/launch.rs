@@ -15,18 +15,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{job::RESUMABLE, stop};
+use crate::{comm::launched_by, job::RESUMABLE, stop};
 
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed run's log that are shown.
 const SHOWN: usize = 24;
-/// In the environment of a process that a launcher started.
-const LAUNCHED: [&str; 4] = [
-    "OMPI_COMM_WORLD_RANK",
-    "PMI_RANK",
-    "PMIX_RANK",
-    "MPI_LOCALRANKID",
-];
 
 pub struct Launcher {
     /// Of the command, without -np.
@@ -36,8 +29,8 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    pub fn new(typed: Option<&str>, out: &Path, stall_timeout: f64) -> Result<Self> {
-        if let Some(name) = LAUNCHED.iter().find(|name| env::var_os(name).is_some()) {
+    pub fn new(typed: Option<&str>, out: &Path, stall_timeout: Duration) -> Result<Self> {
+        if let Some(name) = launched_by() {
             bail!("{name} is set: bench scaling starts mpirun itself; run it without");
         }
         let named = typed.map(String::from).or(env::var("MPIRUN").ok());
@@ -54,7 +47,7 @@ impl Launcher {
         Ok(Self {
             words,
             out: out.to_path_buf(),
-            stall_timeout: stall_timeout.to_string(),
+            stall_timeout: stall_timeout.as_secs_f64().to_string(),
         })
     }
 

@@ -100,6 +100,7 @@ impl Model {
             Spread::of(&paces().map(of).collect::<Vec<_>>()).mean
         };
         let ranks = Spread::of(&self::products(broad)?);
+        let [weak, strong] = [Mode::Weak, Mode::Strong].map(|mode| study.statistics(mode));
         let mut model = Self {
             first,
             fixed_s: 0.0,
@@ -114,7 +115,7 @@ impl Model {
             piece_s: mean(|pace| pace.piece),
             varies: mean(|pace| pace.varies),
             ranks_vary: ranks.sd.unwrap_or(0.0) / ranks.mean,
-            small_sums: [Mode::Weak, Mode::Strong].map(|mode| 1 + study.statistics(mode)),
+            small_sums: [1 + weak?, 1 + strong?],
             notes,
         };
         if model.varies > UNQUIET {

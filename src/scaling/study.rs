@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +14,8 @@ use super::{Mode, launch::Launcher, synthetic, typed};
 use crate::{
     checkpoint::write_atomically,
     cli::ScalingArgs,
-    data::Windows,
-    model::{Arch, BatchNorm, Io, Options},
+    data::{self, Windows},
+    model::{Arch, Graph, Io},
     plan::{Metric, Plan, Settings},
 };
 
@@ -66,10 +67,11 @@ pub struct Study<'a> {
     pub data: PathBuf,
     pub io: Io,
     rows: usize,
+    margin: usize,
 }
 
 impl<'a> Study<'a> {
-    pub fn new(args: &'a ScalingArgs, stall_timeout: f64) -> Result<Self> {
+    pub fn new(args: &'a ScalingArgs, stall_timeout: Duration) -> Result<Self> {
         let ranks = &args.ranks;
         ensure!(
             ranks[0] > 0 && ranks.is_sorted_by(|a, b| a < b),
@@ -83,6 +85,12 @@ impl<'a> Study<'a> {
         ensure!(args.batch > 0, "--batch must be at least 1");
         ensure!(args.steps > 0, "--steps must be at least 1");
         ensure!(args.repeats > 0, "--repeats must be at least 1");
+        let length = args.length.unwrap_or(LENGTH);
+        let least = synthetic::SITE.len();
+        ensure!(
+            length >= least,
+            "--length {length}: a random window has at least the {least} bases of its positives"
+        );
         ensure!(
             args.warmup > 0 && args.warmup + args.steps <= TRACED,
             "--warmup must be at least 1, and --warmup and --steps at most {TRACED} together"
@@ -98,7 +106,7 @@ impl<'a> Study<'a> {
             global_batch >= most || !args.modes.contains(&Mode::Strong),
             "--global-batch {global_batch}: {most} ranks need as many windows to have one each"
         );
-        let settings = typed::settings(&args.train)?;
+        let settings = typed::settings(&args.train, args.target.is_some())?;
         let target = args.target.as_deref().map(typed::target).transpose()?;
         let launcher = Launcher::new(args.mpirun.as_deref(), &args.out, stall_timeout)?;
         let mut study = Self {
@@ -116,6 +124,7 @@ impl<'a> Study<'a> {
                 classes: 1,
             },
             rows: 0,
+            margin: 0,
         };
         study.open()?;
         Ok(study)
@@ -140,14 +149,17 @@ impl<'a> Study<'a> {
         }
         let largest = self.jobs().iter().map(|job| job.global_batch).max();
         let largest = largest.expect("there are jobs");
-        if self.args.data.is_none() && !self.data.exists() {
-            fs::create_dir_all(out)
-                .with_context(|| format!("creating the folder {}", out.display()))?;
-            let length = self.args.length.unwrap_or(LENGTH);
-            synthetic::write(&self.data, length, STEPS_OF_WINDOWS * largest)?;
-        }
-        let windows = Windows::open(&self.data, "train")?;
-        (self.rows, self.io) = (windows.num_rows(), windows.io());
+        let length = self.args.length.unwrap_or(LENGTH);
+        let to_be_made = self.args.data.is_none() && !self.data.exists();
+        let header = if to_be_made {
+            self.rows = STEPS_OF_WINDOWS * largest;
+            synthetic::random_header(length)
+        } else {
+            let windows = Windows::open(&self.data, "train")?;
+            self.rows = windows.num_rows();
+            windows.header
+        };
+        (self.io, self.margin) = (data::io(&header), header.margin);
         ensure!(
             self.rows >= largest,
             "{} holds {} training windows, fewer than the {largest} of the largest step: lower --batch or --global-batch, \
@@ -155,20 +167,25 @@ impl<'a> Study<'a> {
             self.data.display(),
             self.rows
         );
-        // Whatever a run would refuse is refused now.
+        // Whatever a run would refuse is refused now, before anything lies in the folder.
         for job in self.jobs() {
-            let plan = Plan::new(
-                self.timed(&job),
-                job.ranks,
-                self.rows,
-                windows.header.margin,
-            )?;
-            let store = VarStore::new(Device::Cpu);
-            plan.arch.build(&store.root(), self.io, plan.options)?;
+            self.plan(&job)?;
         }
         fs::create_dir_all(out.join("runs"))
             .with_context(|| format!("creating the folder {}", out.display()))?;
-        write_atomically(&path, serde_json::to_string_pretty(&own)?.as_bytes())
+        write_atomically(&path, serde_json::to_string_pretty(&own)?.as_bytes())?;
+        if to_be_made {
+            synthetic::write(&self.data, length, self.rows)?;
+        }
+        Ok(())
+    }
+
+    /// What a run that is timed does, and its model.
+    fn plan(&self, job: &Job) -> Result<(Plan, Graph)> {
+        let plan = Plan::new(self.timed(job), job.ranks, self.rows, self.margin)?;
+        let store = VarStore::new(Device::Cpu);
+        let graph = plan.arch.build(&store.root(), self.io, plan.options)?;
+        Ok((plan, graph))
     }
 
     /// What has to stay the same for runs to be compared: numbers of ranks, repeats and prices may change.
@@ -249,22 +266,14 @@ impl<'a> Study<'a> {
         self.settings.arch.unwrap_or(Arch::Unet)
     }
 
-    /// Sums over the ranks of a step's batch norms.
-    pub fn statistics(&self, mode: Mode) -> usize {
-        let held = mode == Mode::Strong;
-        let asked = self.settings.batch_norm;
-        let batch_norm = asked.unwrap_or(if held {
-            BatchNorm::Sync
-        } else {
-            BatchNorm::Rank
-        });
-        let options = Options {
-            batch_norm,
-            ..Options::default()
+    /// Sums over several ranks of a step's batch norms; none of a mode that is not run.
+    pub fn statistics(&self, mode: Mode) -> Result<usize> {
+        let most = *self.args.ranks.last().expect("not empty");
+        let Some(job) = self.jobs().into_iter().find(|job| job.mode == mode) else {
+            return Ok(0);
         };
-        let store = VarStore::new(Device::Cpu);
-        let graph = self.arch().build(&store.root(), self.io, options);
-        graph.map_or(0, |graph| graph.sums()) * self.settings.accumulate.unwrap_or(1)
+        let (plan, graph) = self.plan(&job.on(most))?;
+        Ok(graph.sums() * plan.accumulate)
     }
 
     pub fn folder(&self) -> &Path {

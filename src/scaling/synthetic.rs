@@ -10,6 +10,8 @@ use crate::sampler::SplitMix;
 
 /// Enough for the metrics to be defined.
 const VALID: usize = 64;
+/// CACGTG: the positives of a window, which cannot be shorter.
+pub const SITE: [u8; 6] = [1, 0, 1, 2, 3, 2];
 
 pub fn random_header(length: usize) -> Header {
     Header {
@@ -35,10 +37,11 @@ pub fn random_header(length: usize) -> Header {
 pub fn random_window(start: i64, length: usize) -> Window {
     let mut random = SplitMix::keyed(&[start as u64]);
     let mut seq: Vec<u8> = (0..length).map(|_| random.below(4) as u8).collect();
-    let site = random.below(length as u64 - 6) as usize;
-    seq[site..site + 6].copy_from_slice(&[1, 0, 1, 2, 3, 2]);
+    let first = random.below((length - SITE.len()) as u64) as usize;
+    let site = first..first + SITE.len();
+    seq[site.clone()].copy_from_slice(&SITE);
     let mut label = vec![0i8; length];
-    label[site..site + 6].fill(1);
+    label[site].fill(1);
     label[random.below(length as u64) as usize] = -1;
     let signal = (0..length)
         .map(|_| f16::from_f32(random.below(100) as f32 / 50.0))

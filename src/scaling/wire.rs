@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::doctor::Measured;
+use crate::doctor::{Measured, reduce::travelled};
 
 /// Seconds of a message, and bytes/s.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -49,11 +49,6 @@ impl Wire {
             bandwidth: travelled(parts) * bytes / moving,
         }
     }
-}
-
-/// Of each byte of a gradient, how many cross.
-fn travelled(parts: usize) -> f64 {
-    2.0 * (parts - 1) as f64 / parts as f64
 }
 
 /// From the widest runs on one host and on several.

@@ -163,6 +163,12 @@ impl<'a> Table<'a> {
         std::iter::once(&names).chain(&rows).map(line).collect()
     }
 
+    /// Trials that cannot go on.
+    pub fn failed(&self) -> usize {
+        let failed = self.rows.iter().filter(|row| row.state == State::Failed);
+        failed.count()
+    }
+
     pub fn text(&self) -> String {
         let (names, rows) = self.cells();
         let lines = || std::iter::once(&names).chain(&rows);
@@ -182,8 +188,7 @@ impl<'a> Table<'a> {
                 out += &format!("trial {} failed: {why}\n", row.trial);
             }
         }
-        let failed = self.rows.iter().filter(|row| row.state == State::Failed);
-        let (failed, all) = (failed.count(), self.rows.len());
+        let (failed, all) = (self.failed(), self.rows.len());
         if failed > 0 {
             out += &format!("{failed} of {all} trials failed\n");
         }

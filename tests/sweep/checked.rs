@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::OpenOptionsExt, thread, time::Duration};
 
-use super::{BASE, column, said, start, wait_for, write, write_all};
+use super::{BASE, column, said, start, wait_for, with_failures, write, write_all};
 use crate::common::Run;
 
 #[test]
@@ -121,12 +121,12 @@ fn a_job_goes_on_past_a_trial_that_left_no_log_and_writes_its_table_at_once() {
     let failed = r#"{"progress": {"step": 0, "epoch": 0, "done": 0, "training_seconds": 0.0, "samples": 0, "best": null,
         "best_step": 0, "waited": 0, "finished": false}, "failed": "CUDA out of memory"}"#;
     fs::write(run.path("out/results/trial-000.rung-0.json"), failed).unwrap();
-    run.ok(&["sweep", "sweep.toml"]);
+    with_failures(&run);
     assert_eq!(column(&run, "state"), ["done", "failed"]);
     // Nothing is left to train, and the table is made anew.
     fs::remove_file(run.path("out/sweep.csv")).unwrap();
     fs::remove_dir_all(run.path("out/trial-001")).unwrap();
-    run.ok(&["sweep", "sweep.toml"]);
+    with_failures(&run);
     assert_eq!(column(&run, "state"), ["done", "failed"]);
 }
 

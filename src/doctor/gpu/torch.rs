@@ -5,7 +5,10 @@ use std::{env, fs, path::Path};
 use serde::{Deserialize, Serialize};
 use tch::Cuda;
 
-use crate::doctor::{Line, alike, who};
+use crate::{
+    doctor::{Line, alike, who},
+    gpu::in_this_process,
+};
 
 /// The libtorch that this process has loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,29 +24,17 @@ pub struct Torch {
 }
 
 pub fn probe() -> Torch {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let path = loaded(&maps, "libtorch_cpu.so");
-    let folder = path.as_deref().and_then(|path| Path::new(path).parent());
-    let runtime = loaded(&maps, "libcudart");
+    let path = in_this_process("libtorch_cpu.so");
+    let folder = path.as_deref().and_then(Path::parent);
+    let runtime = in_this_process("libcudart");
     Torch {
         version: folder.and_then(|lib| version(lib.parent()?)),
         folder: folder.map(|lib| lib.display().to_string()),
-        cuda_build: loaded(&maps, "libtorch_cuda").is_some(),
+        cuda_build: in_this_process("libtorch_cuda").is_some(),
         cudnn: (Cuda::device_count() > 0).then(Cuda::cudnn_is_available),
-        runtime: runtime.and_then(|path| Some(path.split(".so.").nth(1)?.to_string())),
+        runtime: runtime.and_then(|path| Some(path.to_str()?.split(".so.").nth(1)?.to_string())),
         simd: simd(),
     }
-}
-
-/// The path of a shared library that this process has mapped.
-pub fn loaded(maps: &str, stem: &str) -> Option<String> {
-    maps.lines()
-        .filter_map(|line| Some(&line[line.find('/')?..]))
-        .find(|path| {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            name.starts_with(stem)
-        })
-        .map(str::to_string)
 }
 
 /// As libtorch archives, Python wheels and headers write it.
@@ -141,14 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_and_paths_are_found() {
-        let maps = "7f1 r-xp 0 08:01 12   /usr/lib/libmpi.so.40\n7f2 r-xp 0 0 0 [vdso]\n\
-                    7f3 r--p 0 08:01 13   /opt/x/lib/libtorch_cpu.so\n";
-        assert_eq!(
-            loaded(maps, "libtorch_cpu.so").as_deref(),
-            Some("/opt/x/lib/libtorch_cpu.so")
-        );
-        assert_eq!(loaded(maps, "libcudart"), None);
+    fn versions_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(version(folder.path()), None);
