@@ -6,14 +6,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use tch::Device;
 
 use crate::{
     checkpoint::{Checkpoint, Header},
     cli::ApplyArgs,
     comm::{Comm, share_text},
+    compute::Precision,
     data::Windows,
     device,
     engine::{Build, EngineChoice, Net},
+    gpu,
     model::Options,
     resume::{LAST, checkpoint_of},
     step::{broadcast, share_counts_of_rank_0},
@@ -82,6 +85,10 @@ impl Applied {
             EngineChoice::Auto if gradients && !counts => EngineChoice::Libtorch,
             other => other,
         };
+        if let Device::Cuda(_) = device {
+            // As the run's own evaluations were made.
+            gpu::allow_tf32(header.plan.precision != Some(Precision::F32));
+        }
         let net = Build {
             arch: header.arch,
             options,

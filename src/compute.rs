@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -13,7 +13,7 @@ use crate::{
     data::Windows,
     engine::{self, EngineChoice},
     feed::Resident,
-    gpu::{self, WITHOUT_HEADERS},
+    gpu,
     model::{BatchNorm, Layout},
     plan::{Plan, Settings},
 };
@@ -56,7 +56,7 @@ pub enum Feed {
     Auto,
     /// All training windows on the GPU, in the form of the file
     Resident,
-    /// Read as they are drawn, from page-locked memory to the GPU while it computes
+    /// Read as they are drawn, and sent through page-locked memory without the host waiting
     Streamed,
 }
 
@@ -114,7 +114,7 @@ impl Facts {
             })
         };
         let gpu = match device {
-            Device::Cuda(gpu) if gpu::carries_library() => Some(Some(card(gpu)?)),
+            Device::Cuda(gpu) if gpu::opens().is_ok() => Some(Some(card(gpu)?)),
             Device::Cuda(_) => Some(None),
             _ => None,
         };
@@ -125,7 +125,7 @@ impl Facts {
     }
 }
 
-/// None where the program was built without the CUDA runtime's headers.
+/// None where the program's own part for CUDA is missing or does not open.
 pub type Gpu = Option<Card>;
 
 #[derive(Clone, Copy, Debug)]
@@ -209,7 +209,7 @@ impl Compute {
             Replay::Auto => card.is_some() && !facts.synced,
             Replay::On => {
                 ensure!(on_gpu, "--replay on records CUDA graphs: it needs a GPU");
-                ensure!(card.is_some(), "--replay on: {WITHOUT_HEADERS}");
+                card.with_context(|| lacks("--replay on"))?;
                 ensure!(
                     !facts.synced,
                     "--replay on: in synchronised batch norm the ranks speak in the middle of a step, which no recording \
@@ -223,7 +223,7 @@ impl Compute {
             Feed::Auto => card.is_some_and(|card| fits(facts.data_bytes, card.free_bytes)),
             Feed::Resident => {
                 ensure!(on_gpu, "--feed resident keeps the windows on a GPU");
-                let card = card.ok_or(anyhow::anyhow!("--feed resident: {WITHOUT_HEADERS}"))?;
+                let card = card.with_context(|| lacks("--feed resident"))?;
                 ensure!(
                     facts.data_bytes < card.free_bytes,
                     "--feed resident: the training windows take {:.1} GB, and {:.1} GB of the GPU are free",
@@ -299,6 +299,12 @@ impl Compute {
         };
         format!("{engine}, {precision}, layout {layout}")
     }
+}
+
+/// Why a GPU of which nothing is known cannot do what was typed.
+fn lacks(typed: &str) -> String {
+    let why = gpu::opens().err().map(|err| format!("{err:#}"));
+    format!("{typed}: {}", why.unwrap_or("the GPU is not known".into()))
 }
 
 fn fits(bytes: u64, free: u64) -> bool {

@@ -74,6 +74,11 @@ pub fn set_up_quietly(
         None => share_of_cores(comm.local_size())?,
     };
     tch::set_num_threads(num_threads(threads)?);
+    if let Device::Cuda(gpu) = device
+        && gpu::opens().is_ok()
+    {
+        gpu::make_current(gpu)?;
+    }
     Ok(device)
 }
 

@@ -16,7 +16,6 @@ use tch::{Kind, Tensor};
 
 /// cuda.cpp, compiled; empty where its headers were missing.
 const CARRIED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
-pub const WITHOUT_HEADERS: &str = "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again";
 
 /// Loads libtorch_cuda where it lies beside the libtorch that runs: a program that was linked on a node without it
 /// then sees the GPUs. Has to come before the first question about GPUs, whose answer libtorch keeps.
@@ -39,19 +38,24 @@ pub fn warn_once() {
     ffi::warn_once();
 }
 
-/// Whether the program carries the library for CUDA graphs and the free memory.
-pub fn carries_library() -> bool {
-    !CARRIED.is_empty()
-}
-
+/// The library for CUDA graphs, free memory and the current GPU. Without it a GPU computes all the same.
 fn cuda() -> Result<&'static ffi::Cuda> {
     static OPENED: OnceLock<Result<ffi::Cuda, String>> = OnceLock::new();
     let open = || {
-        ensure!(carries_library(), "{WITHOUT_HEADERS}");
+        ensure!(
+            !CARRIED.is_empty(),
+            "the program was built without the headers of the CUDA runtime: set CUDA_HOME and build it again"
+        );
         ffi::Cuda::open(CARRIED)
+            .context("the program's own part for CUDA does not fit the libtorch that runs")
     };
     let opened = OPENED.get_or_init(|| open().map_err(|err| format!("{err:#}")));
     opened.as_ref().map_err(|text| anyhow::anyhow!("{text}"))
+}
+
+/// Why there are no CUDA graphs, if there are none.
+pub fn opens() -> Result<()> {
+    cuda().map(|_| ())
 }
 
 /// Free bytes of a GPU and the major number of its compute capability.
@@ -137,7 +141,7 @@ mod tests {
         let error = recorder(0).err().unwrap().to_string();
         let undefined = error.contains("undefined symbol");
         let beside_cuda = in_this_process("libtorch_cuda.so").is_some();
-        match carries_library() {
+        match !CARRIED.is_empty() {
             true => assert_eq!(undefined, !beside_cuda, "{error}"),
             false => assert!(error.contains("CUDA_HOME"), "{error}"),
         }

@@ -8,7 +8,7 @@ use tch::{Device, nn::VarStore};
 use tfbind_mpi::{
     cli::{Bench, Cli, Command, ModelsArgs},
     comm::rank_from_env,
-    demo, doctor, evaluate, explain, import,
+    demo, doctor, evaluate, explain, gpu, import,
     job::{let_rank_0_speak, on_all_ranks},
     malloc,
     model::{Arch, Io, Options, thousands},
@@ -17,6 +17,7 @@ use tfbind_mpi::{
 
 fn main() -> ExitCode {
     malloc::keep_large_blocks();
+    gpu::warn_once();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::{
     cli::VerifyArgs,
     comm::{Comm, Solo, Transport, TransportChoice, decide},
-    compute::{Compute, Facts, Feed, Replay, Typed},
+    compute::{Compute, Facts, Feed, Precision, Replay, Typed},
     data::{Rows, Windows},
     device,
     engine::{Build, EngineChoice},
@@ -54,7 +54,11 @@ pub fn verify(comm: &dyn Comm, args: VerifyArgs) -> Result<ExitCode> {
         print!("{}", plan.table(comm.size(), rows));
     }
     let batch_norm = plan.options.batch_norm;
-    let typed = Typed::from(&plan.settings);
+    let typed = Typed {
+        // A GPU would round differently for batches of another size.
+        precision: plan.settings.precision.or(Some(Precision::F32)),
+        ..Typed::from(&plan.settings)
+    };
     ensure!(
         typed.replay != Some(Replay::On)
             && typed.feed != Some(Feed::Resident)

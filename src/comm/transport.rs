@@ -37,6 +37,10 @@ impl Transport {
                 comm.rank()
             );
         }
+        // One rank has nobody to speak to, and NCCL's start would ask for a network.
+        if comm.size() == 1 && choice != TransportChoice::Nccl {
+            return Ok(Self::Mpi(None));
+        }
         let mut able = [f64::from(gpu.is_some() && Nccl::is_there())];
         comm.sum_f64(&mut able);
         let all = able[0] as usize == comm.size();
@@ -108,5 +112,6 @@ impl Transport {
 }
 
 fn page_locked(like: &Tensor) -> Tensor {
-    Tensor::zeros([like.numel() as i64], (like.kind(), Device::Cpu)).pin_memory(like.device())
+    Tensor::zeros([like.numel() as i64], (like.kind(), Device::Cpu))
+        .internal_pin_memory(like.device())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     plan::Metric,
-    report::logged,
+    report::{LOG, logged},
     timeline::{PHASES, Phase},
 };
 
@@ -78,7 +78,7 @@ pub fn timed(folder: &Path, warmup: u64) -> Result<Timed> {
         .filter(|line| line["event"] == "step")
         .map(serde_json::from_value)
         .collect::<Result<_, _>>()
-        .with_context(|| format!("{}/metrics.jsonl: a step without numbers", folder.display()))?;
+        .with_context(|| format!("{}/{LOG}: a step without numbers", folder.display()))?;
     let (samples, seconds, count) = after_warmup(&steps, warmup).with_context(|| {
         format!(
             "{}: no step after the warm-up: raise --steps",
