@@ -78,15 +78,19 @@ def pinned(core, command):
     return ["taskset", "-c", str(core), *command]
 
 
-def ours(batch, cores=1, what="train", env=None, apart=False):
+def ours(batch, cores=1, what="train", env=None, apart=False, engine=options.engine, form=()):
     steps = max(3, round(options.seconds * GUESS[what][0] / batch))
-    command = [options.step, "--unchecked", "--batch", batch, "--repeats", steps, "--engine", options.engine]
+    command = [options.step, "--unchecked", "--batch", batch, "--repeats", steps, "--engine", engine, *form]
     if what == "inference":
         command.append("--inference")
     command = [str(word) for word in command]
     if apart:
         return Side([pinned(core, command) for core in range(cores)], env or {})
     return Side([MPIRUN + command if cores > 1 else pinned(0, command)], env or {})
+
+
+def libtorch(batch, *form):
+    return ours(batch, engine="libtorch", form=form)
 
 
 def script(name, batch, *more, what="train", cores=1):
@@ -127,6 +131,8 @@ ROWS = [
     Row("1 core: PyTorch eager, batch 64", ours(64), torch(64), 3.0, "torch"),
     Row("1 core: inference, PyTorch eager, batch 32", ours(32, what="inference"), torch(32, what="inference"), 2.2, "torch"),
     Row("1 core, AVX2 only: PyTorch eager, batch 8", ours(8, env=OURS_AVX2), torch(8, env=PYTORCH_AVX2), 1.5, "torch"),
+    Row("1 core: our libtorch engine, its layout against plain", libtorch(8), libtorch(8, "--layout", "plain"), 1.1),
+    Row("1 core: our libtorch engine, batch 64, memory kept", libtorch(64), libtorch(64, "--malloc", "default"), 1.1),
     Row("2 ranks: PyTorch eager, DDP gloo, batch 8", ours(8, 2), ddp(8), 2.2, "torch"),
     Row("2 ranks: channels_last padded to 8, DDP gloo, batch 8", ours(8, 2), ddp(8, "--form", "padded"), 1.7, "torch"),
     Row("2 cores: Keras, 2 threads, batch 16", ours(8, 2), keras(16, 2), 1.8, "keras"),
