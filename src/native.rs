@@ -32,7 +32,7 @@ mod tests;
 mod weights;
 mod workers;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Mutex};
 
 pub use adam::{Rates, adam};
 use arena::{Arena, Place, Shape};
@@ -40,6 +40,7 @@ use input::{Input, ScaleShift};
 #[cfg(all(test, target_arch = "x86_64"))]
 use lanes::Avx512Bf16;
 use lanes::Kernel;
+use norm::Sums;
 #[cfg(target_arch = "aarch64")]
 pub use lanes::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -63,15 +64,64 @@ pub enum Statistics {
     Running,
 }
 
-/// Numbers of a batch norm in the present step, a channel each.
+/// Numbers of a batch norm in the present step, mostly one a channel. They stay for the next: a step takes no memory.
 struct NormState<T> {
     mean: Vec<T>,
     /// 1 / deviation
     inverse: Vec<T>,
-    /// Sums of g and of g (x - mean) of this rank, by window: [B, C].
-    sums: Vec<(f64, f64)>,
+    /// Mean and variance in double.
+    exact: [Vec<f64>; 2],
+    /// What is summed over the ranks.
+    totals: Vec<f64>,
+    /// Sums of this rank, by window: [B, C]. Each worker writes those of its windows.
+    moments: Mutex<Vec<Sums>>,
+    /// The same of g and of g (x - mean).
+    sums: Mutex<Vec<(f64, f64)>>,
     /// Numbers behind mean and deviation.
     count: f64,
+    /// Of [`norm::ThroughNorm`].
+    scale: Vec<T>,
+    mean_g: Vec<T>,
+    slope: Vec<T>,
+}
+
+impl<T: Element> NormState<T> {
+    fn new(channels: usize) -> Self {
+        let zeros = || vec![T::default(); channels];
+        Self {
+            mean: zeros(),
+            inverse: zeros(),
+            exact: [vec![0.0; channels], vec![0.0; channels]],
+            totals: Vec::with_capacity(2 * channels + 1),
+            moments: Mutex::default(),
+            sums: Mutex::default(),
+            count: 0.0,
+            scale: zeros(),
+            mean_g: zeros(),
+            slope: zeros(),
+        }
+    }
+
+    /// Room for the sums of so many windows.
+    fn begin(&mut self, batch: usize) {
+        let size = batch * self.mean.len();
+        let moments = self.moments.get_mut().expect("no worker panics");
+        moments.resize(size, Sums::default());
+        let sums = self.sums.get_mut().expect("no worker panics");
+        sums.resize(size, (0.0, 0.0));
+    }
+}
+
+/// So many zeros where others were.
+fn cleared<T: Copy + Default>(numbers: &mut Vec<T>, size: usize) -> &mut [T] {
+    numbers.clear();
+    numbers.resize(size, T::default());
+    numbers
+}
+
+/// Puts a window's channels among those of all windows.
+fn keep<T: Copy>(all: &Mutex<Vec<T>>, window: usize, own: &[T]) {
+    all.lock().expect("no worker panics")[window * own.len()..][..own.len()].copy_from_slice(own);
 }
 
 /// What readers do to the channels of a buffer.
@@ -95,6 +145,9 @@ const GROUP_PLACES: usize = 4096;
 struct Worker<T> {
     /// For the present kernel's own use.
     scratch: Vec<T>,
+    /// A window's sums for a norm, a channel each.
+    moments: Vec<Sums>,
+    sums: Vec<(f64, f64)>,
     /// Rows of the gradient of transposed convolutions.
     apart: Arena<T>,
     /// Gradients of its windows, as the flat gradients.
@@ -151,7 +204,9 @@ pub struct Native<L: Lanes> {
     /// The norms of the present step by buffer, a channel each.
     affine: Vec<Option<Affine<L::T>>>,
     weights: Vec<Option<StageWeights<L::T>>>,
-    of_workers: Vec<std::sync::Mutex<Worker<L::T>>>,
+    of_workers: Vec<Mutex<Worker<L::T>>>,
+    /// Loss and labels of each window.
+    losses: Mutex<Vec<(f64, f64)>>,
     /// Values of one window a worker, for inference.
     single: Vec<Arena<L::T>>,
 }
@@ -163,12 +218,7 @@ impl<L: Lanes> Native<L> {
         let workers = Workers::new(threads);
         let empty = || Arena::new(&[], 0);
         let norms = program.stages.iter().map(|stage| match stage.kind {
-            Kind::Conv { norm: Some(_), .. } => Some(NormState {
-                mean: vec![L::T::default(); stage.y.channels],
-                inverse: vec![L::T::default(); stage.y.channels],
-                sums: Vec::new(),
-                count: 0.0,
-            }),
+            Kind::Conv { norm: Some(_), .. } => Some(NormState::new(stage.y.channels)),
             _ => None,
         });
         let weights = program.stages.iter().map(|stage| {
@@ -209,9 +259,11 @@ impl<L: Lanes> Native<L> {
                 Kind::UpConv => vec![L::T::default(); 2 * stage.y.channels * stage.x.channels],
                 _ => Vec::new(),
             });
-            std::sync::Mutex::new(Worker {
+            Mutex::new(Worker {
                 // A kernel may load one vector more.
                 scratch: vec![L::T::default(); scratch.unwrap_or(0) + 2 * conv::HALO],
+                moments: Vec::new(),
+                sums: Vec::new(),
                 apart: Arena::new(&apart, 1),
                 gradients: Vec::new(),
                 products: products.collect(),
@@ -238,6 +290,7 @@ impl<L: Lanes> Native<L> {
             workers,
             values: empty(),
             gradients: empty(),
+            losses: Mutex::default(),
             single: Vec::new(),
             program,
         }

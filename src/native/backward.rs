@@ -1,12 +1,14 @@
 //! Backward: stage by stage from the last, and in each window by window while its rows are in the cache.
 
-use std::{ops::Range, sync::Mutex};
+use std::ops::Range;
 
 use super::{
-    Native, Statistics, SumDoubles, Worker,
+    Native, NormState, Statistics, SumDoubles, Worker,
     arena::Place,
+    cleared,
     conv::{After, Conv, Finish},
     input::Input,
+    keep,
     lanes::{Element, Lanes},
     loss::cross_entropy,
     norm::{Backward, NormSums, ThroughNorm},
@@ -27,20 +29,19 @@ impl<L: Lanes> Native<L> {
     ) -> (f64, f64) {
         for worker in &mut self.of_workers {
             let worker = worker.get_mut().expect("no worker panics");
-            worker.gradients.clear();
-            worker.gradients.resize(gradients.len(), L::T::default());
+            cleared(&mut worker.gradients, gradients.len());
             for products in &mut worker.products {
                 products.fill(L::T::default());
             }
         }
         let output = self.program.output;
         let size = output.channels * output.length;
-        let losses = Mutex::new(vec![(0.0, 0.0); batch]);
+        cleared(self.losses.get_mut().expect("no worker panics"), batch);
         self.workers.each(batch, |_, windows| {
             for window in windows {
                 let labels = &labels[window * size..][..size];
                 let loss = cross_entropy(&self.values, &self.gradients, output, window, labels);
-                losses.lock().expect("no worker panics")[window] = loss;
+                keep(&self.losses, window, &[loss]);
             }
         });
         for stage in (0..self.program.stages.len()).rev() {
@@ -53,7 +54,7 @@ impl<L: Lanes> Native<L> {
                 *gradient = L::T::of(gradient.wide() + own.wide());
             }
         }
-        let losses = losses.into_inner().expect("no worker panics");
+        let losses = self.losses.get_mut().expect("no worker panics");
         losses
             .iter()
             .fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1))
@@ -67,34 +68,25 @@ impl<L: Lanes> Native<L> {
         gradients: &mut [L::T],
         sum: SumDoubles,
     ) {
-        let through = match self.program.stages[stage].kind {
-            Kind::Conv {
-                norm: Some(norm), ..
-            } => Some(self.through_norm(stage, norm, parameters, gradients, sum)),
-            _ => None,
-        };
-        let completes = &self.program.stages[stage].completes;
-        let sums = self.sums_of(completes);
+        if let Kind::Conv {
+            norm: Some(norm), ..
+        } = self.program.stages[stage].kind
+        {
+            self.through_norm(stage, norm, parameters, gradients, sum);
+        }
         self.workers.each(batch, |worker, windows| {
             let mut worker = self.of_workers[worker].lock().expect("no worker panics");
             let worker = &mut *worker;
             for first in windows.clone().step_by(self.program.stages[stage].group()) {
                 let group = first..windows.end.min(first + self.program.stages[stage].group());
                 for window in group.clone() {
-                    let norm = through.as_ref().map(|[scale, mean_g, slope]| ThroughNorm {
-                        mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
-                        scale,
-                        mean_g,
-                        slope,
-                    });
                     // SAFETY: the instruction set was checked when the engine was made; rows are of the stage's shapes.
-                    unsafe { self.window_backward(stage, window, norm, worker, &sums) };
+                    unsafe { self.window_backward(stage, window, worker) };
                 }
                 // SAFETY: as above; the windows of the group have been through `window_backward`.
                 unsafe { self.weights_backward(stage, group, worker) };
             }
         });
-        self.keep(&self.program.stages[stage].completes.clone(), sums);
     }
 
     /// The gradient that a window's output has, to its input.
@@ -102,9 +94,7 @@ impl<L: Lanes> Native<L> {
         &self,
         stage: usize,
         window: usize,
-        norm: Option<ThroughNorm<L::T>>,
         worker: &mut Worker<L::T>,
-        sums: &[Mutex<Vec<(f64, f64)>>],
     ) {
         let Stage {
             kind,
@@ -117,17 +107,16 @@ impl<L: Lanes> Native<L> {
             ..
         } = &self.program.stages[stage];
         let g = self.gradients.rows(*y, window);
-        let to_input = |g, scratch: &mut [L::T]| {
+        let to_input = |g, scratch: &mut [L::T], own: &mut Vec<(f64, f64)>| {
             let weights = self.weights[stage].as_ref();
             let Some(packed) = weights.and_then(|weights| weights.backward.as_ref()) else {
                 return;
             };
             let dx_rows = self.gradients.rows(*x, window);
             // The sums of the first norm that is complete with this are made at once, of others afterwards.
-            let mut own = completes.first().map(|&of| self.no_sums(of));
-            let after = match (completes.first(), &mut own) {
-                (Some(&of), Some(own)) => After::Norm(self.norm_sums(of, window, own)),
-                _ => After::Nothing,
+            let after = match completes.first() {
+                Some(&of) => After::Norm(self.norm_sums(of, window, own)),
+                None => After::Nothing,
             };
             self.multiply(Conv {
                 x: Input::plain(g, x.length),
@@ -143,10 +132,10 @@ impl<L: Lanes> Native<L> {
                 length: x.length,
                 after,
             });
-            if let Some(own) = own {
-                self.keep_window(completes[0], window, &own, &sums[0]);
+            if let Some(&of) = completes.first() {
+                keep(&self.norm(of).sums, window, own);
             }
-            self.complete(completes, 1, window, sums);
+            self.complete(completes, 1, window, own);
         };
         match kind {
             Kind::Conv { .. } => {
@@ -154,11 +143,11 @@ impl<L: Lanes> Native<L> {
                     g,
                     x: self.values.rows(*y, window),
                     length: y.length,
-                    norm,
+                    norm: self.norms[stage].as_ref().map(NormState::through),
                     relu: *relu,
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
-                to_input(g, &mut worker.scratch);
+                to_input(g, &mut worker.scratch, &mut worker.sums);
             }
             Kind::UpConv => {
                 let apart = worker.apart.rows(Self::apart(stage, *x, *y), 0);
@@ -170,7 +159,7 @@ impl<L: Lanes> Native<L> {
                     sums: &mut worker.gradients[*bias..][..y.channels],
                 });
                 apart.clear_tails(x.length);
-                to_input(apart, &mut worker.scratch);
+                to_input(apart, &mut worker.scratch, &mut worker.sums);
             }
             Kind::Pool if *dx == Write::Nowhere => {}
             Kind::Pool => {
@@ -182,11 +171,11 @@ impl<L: Lanes> Native<L> {
                     add: *dx == Write::Add,
                 });
                 dx_rows.clear_tails(x.length);
-                self.complete(completes, 0, window, sums);
+                self.complete(completes, 0, window, &mut worker.sums);
             }
             Kind::Dropout(_) | Kind::Add | Kind::Gate => {
                 self.pointwise_backward(stage, window);
-                self.complete(completes, 0, window, sums);
+                self.complete(completes, 0, window, &mut worker.sums);
             }
         }
     }
@@ -278,20 +267,21 @@ impl<L: Lanes> Native<L> {
 
     /// Scale, mean of g and slope for [`ThroughNorm`]; adds the gradients of the norm's weight and bias.
     fn through_norm(
-        &self,
+        &mut self,
         stage: usize,
         norm: Norm,
         parameters: &[L::T],
         gradients: &mut [L::T],
         sum: SumDoubles,
-    ) -> [Vec<L::T>; 3] {
-        let state = self.norms[stage].as_ref().expect("a norm has a state");
+    ) {
+        let state = self.norms[stage].as_mut().expect("a norm has a state");
         let channels = self.program.stages[stage].y.channels;
-        let inverse: Vec<f64> = state.inverse.iter().map(|x| x.wide()).collect();
-        let mut sums = vec![0.0; 2 * channels];
-        for (at, (g, along)) in state.sums.iter().enumerate() {
+        let inverse = |channel: usize| state.inverse[channel].wide();
+        let sums = cleared(&mut state.totals, 2 * channels);
+        let of_windows = state.sums.get_mut().expect("no worker panics");
+        for (at, (g, along)) in of_windows.iter().enumerate() {
             sums[at % channels] += g;
-            sums[channels + at % channels] += along * inverse[at % channels];
+            sums[channels + at % channels] += along * inverse(at % channels);
         }
         for channel in 0..channels {
             for (start, own) in [
@@ -305,29 +295,14 @@ impl<L: Lanes> Native<L> {
         if self.statistics == Statistics::Running {
             sums.fill(0.0);
         } else {
-            sum(&mut sums);
+            sum(sums);
         }
-        let of = |f: &dyn Fn(usize) -> f64| (0..channels).map(|c| L::T::of(f(c))).collect();
-        [
-            of(&|c| parameters[norm.weight + c].wide() * inverse[c]),
-            of(&|c| sums[c] / state.count),
-            of(&|c| sums[channels + c] / state.count * inverse[c]),
-        ]
-    }
-
-    /// A place for the sums of each norm whose gradient is complete after a stage.
-    fn sums_of(&self, completes: &[usize]) -> Vec<Mutex<Vec<(f64, f64)>>> {
-        let sums = |&stage: &usize| {
-            let state = self.norms[stage].as_ref().expect("a norm has a state");
-            Mutex::new(state.sums.clone())
-        };
-        completes.iter().map(sums).collect()
-    }
-
-    fn keep(&mut self, completes: &[usize], sums: Vec<Mutex<Vec<(f64, f64)>>>) {
-        for (&stage, sums) in completes.iter().zip(sums) {
-            let state = self.norms[stage].as_mut().expect("a norm has a state");
-            state.sums = sums.into_inner().expect("no worker panics");
+        for channel in 0..channels {
+            let (of_g, along) = (sums[channel], sums[channels + channel]);
+            let inverse = inverse(channel);
+            state.scale[channel] = L::T::of(parameters[norm.weight + channel].wide() * inverse);
+            state.mean_g[channel] = L::T::of(of_g / state.count);
+            state.slope[channel] = L::T::of(along / state.count * inverse);
         }
     }
 
@@ -337,44 +312,42 @@ impl<L: Lanes> Native<L> {
         completes: &[usize],
         skip: usize,
         window: usize,
-        sums: &[Mutex<Vec<(f64, f64)>>],
+        own: &mut Vec<(f64, f64)>,
     ) {
-        for (&stage, sums) in completes.iter().zip(sums).skip(skip) {
-            let mut own = self.no_sums(stage);
+        for &stage in completes.iter().skip(skip) {
             // SAFETY: the instruction set was checked when the engine was made.
-            unsafe { L::run(self.norm_sums(stage, window, &mut own)) };
-            self.keep_window(stage, window, &own, sums);
+            unsafe { L::run(self.norm_sums(stage, window, own)) };
+            keep(&self.norm(stage).sums, window, own);
         }
     }
 
-    fn no_sums(&self, stage: usize) -> Vec<(f64, f64)> {
-        vec![(0.0, 0.0); self.program.stages[stage].y.channels]
+    fn norm(&self, stage: usize) -> &NormState<L::T> {
+        self.norms[stage].as_ref().expect("a norm has a state")
     }
 
     fn norm_sums<'a>(
         &'a self,
         stage: usize,
         window: usize,
-        sums: &'a mut [(f64, f64)],
+        own: &'a mut Vec<(f64, f64)>,
     ) -> NormSums<'a, L::T> {
         let y = self.program.stages[stage].y;
         NormSums {
             g: self.gradients.rows(y, window),
             x: self.values.rows(y, window),
-            mean: &self.norms[stage].as_ref().expect("a norm has a state").mean,
-            sums,
+            mean: &self.norm(stage).mean,
+            sums: cleared(own, y.channels),
         }
     }
+}
 
-    fn keep_window(
-        &self,
-        stage: usize,
-        window: usize,
-        own: &[(f64, f64)],
-        sums: &Mutex<Vec<(f64, f64)>>,
-    ) {
-        let channels = self.program.stages[stage].y.channels;
-        sums.lock().expect("no worker panics")[window * channels..][..channels]
-            .copy_from_slice(own);
+impl<T> NormState<T> {
+    fn through(&self) -> ThroughNorm<'_, T> {
+        ThroughNorm {
+            mean: &self.mean,
+            scale: &self.scale,
+            mean_g: &self.mean_g,
+            slope: &self.slope,
+        }
     }
 }

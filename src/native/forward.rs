@@ -1,12 +1,12 @@
 //! Forward for training: stage by stage over the whole batch.
 
-use std::sync::Mutex;
-
 use super::{
-    Affine, Native, NormState, Statistics, SumDoubles,
+    Affine, Native, Statistics, SumDoubles, Worker,
     arena::{Arena, Place},
     conv::{After, Conv, Finish},
+    cleared,
     input::{Input, ScaleShift},
+    keep,
     lanes::{Element, Lanes},
     norm::Sums,
     phases::phase_length,
@@ -35,6 +35,10 @@ impl<L: Lanes> Native<L> {
         sum: SumDoubles,
     ) {
         self.take_memory(batch);
+        self.norms
+            .iter_mut()
+            .flatten()
+            .for_each(|norm| norm.begin(batch));
         self.pack(parameters, true);
         let input = self.program.input;
         self.workers.each(batch, |_, windows| {
@@ -43,44 +47,37 @@ impl<L: Lanes> Native<L> {
             }
         });
         for stage in 0..self.program.stages.len() {
-            let moments = self.forward_stage(stage, batch, parameters);
+            self.forward_stage(stage, batch, parameters);
             if let Kind::Conv {
                 norm: Some(norm), ..
             } = self.program.stages[stage].kind
             {
-                let (mean, var) = self.statistics(stage, norm, batch, &moments, running, sum);
-                self.normalise(stage, norm, batch, parameters, &mean, &var);
+                self.statistics(stage, norm, batch, running, sum);
+                self.normalise(stage, norm, parameters);
             }
         }
     }
 
-    /// Writes what a stage computes before its norm; returns the sums of its channels: [B, C].
-    fn forward_stage(&self, stage: usize, batch: usize, parameters: &[L::T]) -> Vec<Sums> {
-        let Stage { kind, y, .. } = &self.program.stages[stage];
-        let normed = match kind {
-            Kind::Conv { norm: Some(_), .. } => self.statistics == Statistics::Batch,
-            _ => false,
-        };
-        let sums: Vec<Mutex<Vec<Sums>>> = (0..self.of_workers.len())
-            .map(|_| Mutex::default())
-            .collect();
+    /// Writes what a stage computes before its norm, and the sums of its channels for that.
+    fn forward_stage(&self, stage: usize, batch: usize, parameters: &[L::T]) {
+        let channels = self.program.stages[stage].y.channels;
+        let of_batch = self.norms[stage]
+            .as_ref()
+            .filter(|_| self.statistics == Statistics::Batch);
         self.workers.each(batch, |worker, windows| {
-            let mut worker_memory = self.of_workers[worker].lock().expect("no worker panics");
-            let mut of_worker = sums[worker].lock().expect("no worker panics");
-            if normed {
-                of_worker.resize(windows.len() * y.channels, Sums::default());
-            }
-            let mut of_channels = of_worker.chunks_mut(y.channels);
+            let mut memory = self.of_workers[worker].lock().expect("no worker panics");
+            let Worker {
+                scratch, moments, ..
+            } = &mut *memory;
             for window in windows {
-                let norm = StageNorm::Later(of_channels.next());
-                let scratch = &mut worker_memory.scratch;
+                let own = of_batch.map(|_| cleared(moments, channels));
+                let norm = StageNorm::Later(own);
                 self.run_stage(stage, &self.values, scratch, window, parameters, norm);
+                if let Some(state) = of_batch {
+                    keep(&state.moments, window, moments);
+                }
             }
         });
-        let parts = sums
-            .into_iter()
-            .map(|part| part.into_inner().expect("no worker panics"));
-        parts.flatten().collect()
     }
 
     /// One window through a stage.
@@ -184,38 +181,37 @@ impl<L: Lanes> Native<L> {
         stage: usize,
         norm: Norm,
         batch: usize,
-        moments: &[Sums],
         running: &mut [L::T],
         sum: SumDoubles,
-    ) -> (Vec<f64>, Vec<f64>) {
+    ) {
         let Stage { y, .. } = &self.program.stages[stage];
         let channels = y.channels;
         let state = self.norms[stage].as_mut().expect("a norm has a state");
-        let of = |running: &[L::T], start: usize| -> Vec<f64> {
-            running[start..][..channels]
-                .iter()
-                .map(|x| x.wide())
-                .collect()
-        };
+        let [mean, var] = &mut state.exact;
         if self.statistics == Statistics::Running {
             state.count = (batch * y.length) as f64;
-            return (of(running, norm.mean), of(running, norm.var));
+            for channel in 0..channels {
+                mean[channel] = running[norm.mean + channel].wide();
+                var[channel] = running[norm.var + channel].wide();
+            }
+            return;
         }
         // Sums, sums of squares, count.
-        let mut sums = vec![0.0; 2 * channels + 1];
+        let sums = cleared(&mut state.totals, 2 * channels + 1);
         sums[2 * channels] = (batch * y.length) as f64;
+        let moments = state.moments.get_mut().expect("no worker panics");
         for (at, of_channel) in moments.iter().enumerate() {
             sums[at % channels] += of_channel.x;
             sums[channels + at % channels] += of_channel.squares;
         }
-        sum(&mut sums);
+        sum(sums);
         let count = sums[2 * channels];
         state.count = count;
-        let mean: Vec<f64> = sums[..channels].iter().map(|sum| sum / count).collect();
-        let squares = sums[channels..2 * channels].iter().zip(&mean);
-        let var: Vec<f64> = squares
-            .map(|(squares, mean)| (squares / count - mean * mean).max(0.0))
-            .collect();
+        for channel in 0..channels {
+            mean[channel] = sums[channel] / count;
+            var[channel] =
+                (sums[channels + channel] / count - mean[channel] * mean[channel]).max(0.0);
+        }
         // At the end of an epoch a micro-batch may be empty on all ranks.
         if count > 0.0 {
             let unbiased = count / (count - 1.0).max(1.0);
@@ -230,38 +226,21 @@ impl<L: Lanes> Native<L> {
                 }
             }
         }
-        (mean, var)
     }
 
     /// Keeps what readers of a stage's output do to it, and what the way back needs.
-    fn normalise(
-        &mut self,
-        stage: usize,
-        norm: Norm,
-        batch: usize,
-        parameters: &[L::T],
-        mean: &[f64],
-        var: &[f64],
-    ) {
+    fn normalise(&mut self, stage: usize, norm: Norm, parameters: &[L::T]) {
         let y = self.program.stages[stage].y;
-        let new = Affine::new(norm, y.channels, parameters, mean, var);
         let all = self.affine[y.buffer].as_mut().expect("a normed buffer");
-        all.scale[y.first..][..y.channels].copy_from_slice(&new.scale);
-        all.shift[y.first..][..y.channels].copy_from_slice(&new.shift);
         let state = self.norms[stage].as_mut().expect("a norm has a state");
-        state.mean = mean.iter().map(|&mean| L::T::of(mean)).collect();
-        state.inverse = var
-            .iter()
-            .map(|var| L::T::of(1.0 / (var + BN_EPS).sqrt()))
-            .collect();
-        state.clear_sums(batch * y.channels);
-    }
-}
-
-impl<T> NormState<T> {
-    fn clear_sums(&mut self, size: usize) {
-        self.sums.clear();
-        self.sums.resize(size, (0.0, 0.0));
+        let [mean, var] = &state.exact;
+        for channel in 0..y.channels {
+            let place = y.first + channel;
+            let (mean, var) = (mean[channel], var[channel]);
+            (all.scale[place], all.shift[place]) = scale_shift(norm, channel, parameters, mean, var);
+            state.mean[channel] = L::T::of(mean);
+            state.inverse[channel] = L::T::of(1.0 / (var + BN_EPS).sqrt());
+        }
     }
 }
 
@@ -280,6 +259,18 @@ pub(super) fn fill_rows<T: Element>(
     }
 }
 
+fn scale_shift<T: Element>(
+    norm: Norm,
+    channel: usize,
+    parameters: &[T],
+    mean: f64,
+    var: f64,
+) -> (T, T) {
+    let scale = parameters[norm.weight + channel].wide() / (var + BN_EPS).sqrt();
+    let shift = parameters[norm.bias + channel].wide() - mean * scale;
+    (T::of(scale), T::of(shift))
+}
+
 impl<T: Element> Affine<T> {
     pub(super) fn new(
         norm: Norm,
@@ -288,12 +279,8 @@ impl<T: Element> Affine<T> {
         mean: &[f64],
         var: &[f64],
     ) -> Self {
-        let of = |channel: usize| {
-            let weight = parameters[norm.weight + channel].wide();
-            let scale = weight / (var[channel] + BN_EPS).sqrt();
-            let shift = parameters[norm.bias + channel].wide() - mean[channel] * scale;
-            (T::of(scale), T::of(shift))
-        };
+        let of =
+            |channel: usize| scale_shift(norm, channel, parameters, mean[channel], var[channel]);
         let (scale, shift) = (0..channels).map(of).unzip();
         Self { scale, shift }
     }

@@ -46,7 +46,7 @@ impl<T: Element> Packed<T> {
             pairs: false,
             inputs,
             outputs,
-            blocks: shares(outputs, most),
+            blocks: shares(outputs, most).collect(),
         };
         packed.weights = vec![T::default(); outputs * packed.of_an_output()];
         packed
@@ -118,11 +118,9 @@ impl<T: Element> Packed<T> {
 }
 
 /// `all` in the fewest nearly equal parts of at most `most`.
-pub fn shares(all: usize, most: usize) -> Vec<usize> {
+pub fn shares(all: usize, most: usize) -> impl Iterator<Item = usize> {
     let parts = all.div_ceil(most).max(1);
-    (0..parts)
-        .map(|part| all / parts + usize::from(part < all % parts))
-        .collect()
+    (0..parts).map(move |part| all / parts + usize::from(part < all % parts))
 }
 
 impl<L: Lanes> Native<L> {

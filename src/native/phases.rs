@@ -37,16 +37,11 @@ pub fn parts(taps: usize) -> [Part; 3] {
             taps,
             half,
         };
-        let used: Vec<isize> = (-half..=half)
-            .filter(|at| {
-                all.of_places((at + half) as usize)
-                    .iter()
-                    .any(Option::is_some)
-            })
-            .collect();
+        let places = |at: &isize| all.of_places((at + half) as usize);
+        let used = || (-half..=half).filter(|at| places(at).iter().any(Option::is_some));
         Part {
-            first: used[0],
-            taps: used.len(),
+            first: used().next().expect("each part has a tap"),
+            taps: used().count(),
             ..all
         }
     })
