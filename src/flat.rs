@@ -124,6 +124,36 @@ fn flatten(named: &mut [(String, Tensor)], flat: &Tensor) -> Vec<Slot> {
 }
 
 #[cfg(test)]
+impl FlatTensors {
+    /// Weights for a test, which shares libtorch's random numbers with others. Fresh biases are 0, gains 1 and running
+    /// statistics 0 and 1, where nothing would show a mistake: here they are not.
+    pub fn draw(&self, seed: u64) {
+        let mut random = crate::sampler::SplitMix::keyed(&[seed, 7]);
+        let trained = self
+            .parameter_slots
+            .iter()
+            .zip(std::iter::repeat(&self.parameters));
+        let running = self
+            .buffer_slots
+            .iter()
+            .zip(std::iter::repeat(&self.buffers));
+        for (slot, flat) in trained.chain(running) {
+            let drawn = (0..slot.numel()).map(|_| random.below(1 << 20) as f64 / (1 << 20) as f64);
+            let drawn = Tensor::from_slice(&drawn.collect::<Vec<_>>());
+            let values = match slot.name.rsplit('.').next() {
+                Some("weight") if slot.shape.len() == 3 => {
+                    let fan: i64 = slot.shape[1..].iter().product();
+                    (drawn * 2.0 - 1.0) * (3.0 / fan as f64).sqrt()
+                }
+                Some("weight" | "running_var") => drawn + 0.5,
+                _ => drawn * 0.4 - 0.2,
+            };
+            no_grad(|| slot.view(flat).copy_(&values.view(slot.shape.as_slice())));
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tch::{

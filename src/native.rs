@@ -40,12 +40,12 @@ use input::{Input, ScaleShift};
 #[cfg(all(test, target_arch = "x86_64"))]
 use lanes::Avx512Bf16;
 use lanes::Kernel;
-use norm::Sums;
 #[cfg(target_arch = "aarch64")]
 pub use lanes::Neon;
 #[cfg(target_arch = "x86_64")]
 pub use lanes::{Avx2, Avx512};
 pub use lanes::{Double, Element, Lanes};
+use norm::Sums;
 use pack::{Form, Packed};
 use program::{Kind, Program, Stage};
 use workers::Workers;

@@ -90,12 +90,7 @@ impl<L: Lanes> Native<L> {
     }
 
     /// The gradient that a window's output has, to its input.
-    unsafe fn window_backward(
-        &self,
-        stage: usize,
-        window: usize,
-        worker: &mut Worker<L::T>,
-    ) {
+    unsafe fn window_backward(&self, stage: usize, window: usize, worker: &mut Worker<L::T>) {
         let Stage {
             kind,
             x,
@@ -307,13 +302,7 @@ impl<L: Lanes> Native<L> {
     }
 
     /// Sums of a window's gradient at the norms that it is complete for, but for the first few.
-    fn complete(
-        &self,
-        completes: &[usize],
-        skip: usize,
-        window: usize,
-        own: &mut Vec<(f64, f64)>,
-    ) {
+    fn complete(&self, completes: &[usize], skip: usize, window: usize, own: &mut Vec<(f64, f64)>) {
         for &stage in completes.iter().skip(skip) {
             // SAFETY: the instruction set was checked when the engine was made.
             unsafe { L::run(self.norm_sums(stage, window, own)) };

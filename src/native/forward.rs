@@ -3,8 +3,8 @@
 use super::{
     Affine, Native, Statistics, SumDoubles, Worker,
     arena::{Arena, Place},
-    conv::{After, Conv, Finish},
     cleared,
+    conv::{After, Conv, Finish},
     input::{Input, ScaleShift},
     keep,
     lanes::{Element, Lanes},
@@ -237,7 +237,8 @@ impl<L: Lanes> Native<L> {
         for channel in 0..y.channels {
             let place = y.first + channel;
             let (mean, var) = (mean[channel], var[channel]);
-            (all.scale[place], all.shift[place]) = scale_shift(norm, channel, parameters, mean, var);
+            (all.scale[place], all.shift[place]) =
+                scale_shift(norm, channel, parameters, mean, var);
             state.mean[channel] = L::T::of(mean);
             state.inverse[channel] = L::T::of(1.0 / (var + BN_EPS).sqrt());
         }

@@ -3,9 +3,10 @@
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 mod dropout;
+mod memory;
 
 use half::f16;
-use tch::{Device, Kind, Tensor, nn::VarStore, no_grad};
+use tch::{Device, Kind, Tensor, nn::VarStore};
 
 #[cfg(target_arch = "aarch64")]
 use super::Neon;
@@ -71,32 +72,8 @@ impl Case {
             prior: None,
         };
         let net = build.net().unwrap();
-        self.draw_weights(&net.flat);
+        net.flat.draw(self.seed);
         net
-    }
-
-    /// Weights of this case alone, as tests share libtorch's random numbers. Fresh biases are 0, gains 1 and running
-    /// statistics 0 and 1, where nothing would show a mistake: here they are not.
-    fn draw_weights(&self, flat: &FlatTensors) {
-        let mut random = SplitMix::keyed(&[self.seed, 7]);
-        let parameters = flat
-            .parameter_slots
-            .iter()
-            .map(|slot| (slot, &flat.parameters));
-        let running = flat.buffer_slots.iter().map(|slot| (slot, &flat.buffers));
-        for (slot, flat) in parameters.chain(running) {
-            let drawn = (0..slot.numel()).map(|_| random.below(1 << 20) as f64 / (1 << 20) as f64);
-            let drawn = Tensor::from_slice(&drawn.collect::<Vec<_>>());
-            let values = match slot.name.rsplit('.').next() {
-                Some("weight") if slot.shape.len() == 3 => {
-                    let fan: i64 = slot.shape[1..].iter().product();
-                    (drawn * 2.0 - 1.0) * (3.0 / fan as f64).sqrt()
-                }
-                Some("weight" | "running_var") => drawn + 0.5,
-                _ => drawn * 0.4 - 0.2,
-            };
-            no_grad(|| slot.view(flat).copy_(&values.view(slot.shape.as_slice())));
-        }
     }
 
     /// Loss, labels, and all flat tensors and logits after a step, in double.
@@ -149,7 +126,7 @@ fn step_of<L: Lanes>(case: &Case, smooth: bool, threads: usize) -> (Step, Vec<Sl
             .unwrap(),
     };
     let flat = FlatTensors::new(&store);
-    case.draw_weights(&flat);
+    flat.draw(case.seed);
     let statistics = match case.options.batch_norm {
         BatchNorm::Frozen => Statistics::Running,
         _ => Statistics::Batch,

@@ -34,7 +34,7 @@ fn the_gradient_is_that_of_what_was_kept() {
         let store = VarStore::new(Device::Cpu);
         let graph = graph(&store, case.io, no_dropout);
         let flat = FlatTensors::new(&store);
-        case.draw_weights(&flat);
+        flat.draw(case.seed);
         let program = Stages::new(&graph, &flat).unwrap();
         // SAFETY: as in the other tests, every CPU that runs them has the instructions of double precision.
         let native = unsafe { Native::<Double>::new(program, Statistics::Batch, 2) };

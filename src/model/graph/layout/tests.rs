@@ -59,16 +59,8 @@ fn nets(kind: Kind, arch: Arch, batch_norm: BatchNorm, length: usize) -> [Net; 2
     let net = || build.net().unwrap();
     let nets = [net(), net()];
     let [own, plain] = nets.each_ref().map(|net| &net.flat);
-    // Not from libtorch's generator, which all tests share.
-    let noise = |flat: &Tensor, by: f64| {
-        let mut random = SplitMix::keyed(&[6]);
-        let one = |_| by * (random.below(1000) as f64 / 1000.0 - 0.5);
-        let values: Vec<f64> = (0..flat.numel()).map(one).collect();
-        Tensor::from_slice(&values).to_kind(flat.kind())
-    };
+    plain.draw(5);
     no_grad(|| {
-        let _ = (plain.parameters.shallow_clone()).g_add_(&noise(&plain.parameters, 0.05));
-        let _ = (plain.buffers.shallow_clone()).g_add_(&noise(&plain.buffers, 0.5));
         own.parameters.shallow_clone().copy_(&plain.parameters);
         own.buffers.shallow_clone().copy_(&plain.buffers);
     });
