@@ -175,8 +175,12 @@ fn what_cannot_run_is_said_before_it_starts() {
             "--width: cnn has one width",
         ),
         (
-            &["--ranks", "1,2", "--", "--epochs", "3"],
-            "--epochs is nothing for a timed run",
+            &["--ranks", "1,2", "--", "--resume"],
+            "--resume is nothing for a timed run",
+        ),
+        (
+            &["--ranks", "1,8", "--data", "data.h5", "--", "--epochs", "3"],
+            "--epochs is left out",
         ),
     ] {
         let (out, err, good) = scaling(&run, arguments);
