@@ -69,6 +69,8 @@ class Row:
     # By the mean step, not the median: ranks wait for each other's slow steps, which a median hides of processes apart.
     by_mean: bool = False
     ratios: list = field(default_factory=list)
+    # The same if processes apart waited for each other's steps: what no way of summing can exceed.
+    bounds: list = field(default_factory=list)
     speeds: list = field(default_factory=list)
     disturbed: int = 0
     failed: str = ""
@@ -166,7 +168,8 @@ def objects(text):
 
 
 def run(side, by_mean):
-    """Samples/s of all processes of a side together, what they say of themselves, cores used by others meanwhile."""
+    """Samples/s of all processes of a side together, what they say of themselves, cores used by others meanwhile, and
+    the share of that speed which would be left if each of their steps waited for the slowest."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -196,14 +199,16 @@ def run(side, by_mean):
         batch = sum(line["batch"] for line in lines)
         slowest = statistics.median(max(times) for times in zip(*(line["seconds"] for line in lines)))
         alone = sum(line["batch"] / statistics.median(line["seconds"]) for line in lines)
-        return (batch / slowest if together else alone), lines[0]["version"], others
+        return (batch / slowest if together else alone), lines[0]["version"], others, None
     speeds = [float(speed) for speed in re.findall(r"^\w+: ([\d.]+) samples/s on", output, re.M)]
     if len(speeds) != len(side.commands):
         raise RuntimeError("no samples/s in what was printed")
     if by_mean:
         steps = re.findall(r"_ms ([\d.]+) mean ([\d.]+)", output)
         speeds = [speed * float(median) / float(mean) for speed, (median, mean) in zip(speeds, steps, strict=True)]
-    return sum(speeds), "", others
+    times = [[float(ms) for ms in line.split()] for line in re.findall(r"^each_ms (.*)", output, re.M)]
+    apart = statistics.mean(statistics.mean(of) for of in times)
+    return sum(speeds), "", others, apart / statistics.mean(max(step) for step in zip(*times))
 
 
 def round_of(row, ours_first):
@@ -215,6 +220,8 @@ def round_of(row, ours_first):
         if max(own[2], other[2]) <= options.quiet:
             row.ratios.append(own[0] / other[0])
             row.speeds.append((own[0], other[0]))
+            if row.by_mean:
+                row.bounds.append(other[3])
             print(f"{row.name}: {own[0]:.1f} / {other[0]:.1f} = {row.ratios[-1]:.2f}", file=sys.stderr, flush=True)
             return other[1]
         row.disturbed += 1
@@ -227,6 +234,8 @@ def shown(row):
     if row.failed:
         return f"{start} not run: {row.failed}", False
     note = f"  ({row.disturbed} disturbed pairs left out)" if row.disturbed else ""
+    if row.bounds:
+        note += f"  ({statistics.median(row.bounds):.2f} if theirs waited for each other's steps, as these vary)"
     if len(row.ratios) < min(3, options.rounds):
         return f"{start} not run: only {len(row.ratios)} pairs were undisturbed{note}", False
     ratio = statistics.median(row.ratios)

@@ -216,6 +216,10 @@ fn report(
     // A step has ended when the slowest rank has.
     let slowest = |i: usize| ranks.iter().map(|rank| rank[3 + i]).fold(0.0, f32::max);
     let mut times: Vec<f32> = (0..arguments.repeats).map(slowest).collect();
+    let each: Vec<String> = times
+        .iter()
+        .map(|&time| format!("{:.3}", 1e3 * f64::from(time)))
+        .collect();
     times.sort_by(f32::total_cmp);
     let mean = times.iter().map(|&time| f64::from(time)).sum::<f64>() / times.len() as f64;
     let at = |share: f64| f64::from(times[((times.len() - 1) as f64 * share).round() as usize]);
@@ -249,6 +253,7 @@ fn report(
         1e3 * at(0.0),
         times.len()
     );
+    println!("each_ms {}", each.join(" "));
     println!("peak_rss_mb {:.1}", largest(1));
     if largest(2) > 0.02 {
         println!(
