@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let (rows, length) = match arguments.tiny {
-        true => (32, 512),
+        true => (512, 512),
         false => (1024, 10_240),
     };
     if let Command::Data { file } = &arguments.command {

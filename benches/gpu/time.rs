@@ -133,6 +133,7 @@ impl Run {
         let trainer = Trainer::new(&Solo, net, optimizer, BatchNorm::Rank, transport, timeline)
             .looking_every(form.compute.look_every);
         let rows = windows.num_rows();
+        ensure!(batch <= rows, "{batch} windows a step: there are {rows}");
         let mut held = Vec::new();
         let mut loader = None;
         if form.source == Source::Memory {
