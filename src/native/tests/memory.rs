@@ -47,7 +47,7 @@ fn a_step_takes_no_memory() {
         let case = Case {
             arch,
             options: Options::default(),
-            io: io(2048, 1),
+            io: io(512, 1),
             batch: 3,
             seed: 1,
         };
