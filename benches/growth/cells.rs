@@ -83,7 +83,7 @@ impl Axis {
         },
         Axis {
             name: "ranks",
-            of: "core time of a step and rank of 4 windows of 2,048 bases; oversubscribed beyond the cores",
+            of: "core time of a step and rank of 4 windows of 2,048 bases",
             sizes: &[1, 2, 4, 8],
             must: (0.0, 0.0),
         },

@@ -158,10 +158,10 @@ fn picture(curves: &[(&Axis, Vec<Point>)]) -> String {
             svg.outline(
                 &panel,
                 &format!(
-                    "{value} against {}, {}: exponent {:.2}, allowed {allowed} (dashed)",
+                    "{value} ~ {}^{:.2}, allowed {allowed} (dashed): {}",
                     axis.name,
-                    axis.of,
-                    exponent(points, value)
+                    exponent(points, value),
+                    axis.of
                 ),
             );
             let at = |size: f64| (size.ln(), last.of(value) * (size / last.size).powf(allowed));
