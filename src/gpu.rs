@@ -1,5 +1,5 @@
-//! What a GPU needs beyond tch: libtorch's CUDA half found when the program starts, CUDA graphs, free memory, TF32 and
-//! Adam in one kernel.
+//! What tch leaves out, most of it for GPUs: libtorch's CUDA half found when the program starts, CUDA graphs, free memory,
+//! TF32, Adam in one kernel, backward from a gradient.
 
 mod ffi;
 
@@ -108,6 +108,11 @@ pub fn fused_adam(
         );
     }
     ffi::fused_adam(tensors, rate, betas, eps)
+}
+
+/// Backward from a tensor whose gradient is known.
+pub fn backward_from(x: &Tensor, gradient: &Tensor) -> Result<()> {
+    ffi::backward_from(x, gradient)
 }
 
 /// The file of a library in this process whose name begins so.

@@ -88,7 +88,7 @@ impl Libtorch {
             }
             let numbers = self
                 .graph()
-                .synced_gradients(&x, loss, || lap(Phase::Forward), sum);
+                .synced_gradients(&x, loss, || lap(Phase::Forward), sum)?;
             if let Some(twin) = &self.twin {
                 twin.collect_own();
             }

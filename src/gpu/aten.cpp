@@ -58,6 +58,11 @@ extern "C" const char* tfbind_fused_adam(
   });
 }
 
+// Backward from a tensor whose gradient is known; tch has it from a loss alone.
+extern "C" const char* tfbind_backward(at::Tensor* from, at::Tensor* gradient) {
+  return outcome([&] { from->backward(*gradient); });
+}
+
 // Whether convolutions of f32 may round their factors to TF32; libtorch's own default is that they may.
 extern "C" void tfbind_allow_tf32(bool allowed) {
   at::globalContext().setAllowTF32CuDNN(allowed);

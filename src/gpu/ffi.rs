@@ -36,6 +36,7 @@ unsafe extern "C" {
         beta2: f64,
         eps: f64,
     ) -> Words;
+    fn tfbind_backward(from: *mut AtTensor, gradient: *mut AtTensor) -> Words;
     safe fn tfbind_allow_tf32(allowed: bool);
     safe fn tfbind_warn_once();
 }
@@ -50,6 +51,11 @@ fn check(words: Words) -> Result<()> {
     bail!("{}", text.lines().next().unwrap_or_default())
 }
 
+/// tch's pointer to a tensor, alive while that is borrowed.
+fn at(tensor: &Tensor) -> *mut AtTensor {
+    tensor.as_ptr().cast::<AtTensor>().cast_mut()
+}
+
 /// See [`super::fused_adam`], which checks the tensors.
 pub fn fused_adam(
     [parameters, gradients, first, second, step, blocked]: [&Tensor; 6],
@@ -57,8 +63,7 @@ pub fn fused_adam(
     (beta1, beta2): (f64, f64),
     eps: f64,
 ) -> Result<()> {
-    let at = |tensor: &Tensor| tensor.as_ptr().cast::<AtTensor>().cast_mut();
-    // SAFETY: tch's pointers are at::Tensor*, alive while borrowed; the caller has checked kinds, sizes and devices, as
+    // SAFETY: tch's pointers are at::Tensor*; the caller has checked kinds, sizes and devices, as
     // ATen does not.
     check(unsafe {
         tfbind_fused_adam(
@@ -74,6 +79,12 @@ pub fn fused_adam(
             eps,
         )
     })
+}
+
+/// See [`super::backward_from`].
+pub fn backward_from(x: &Tensor, gradient: &Tensor) -> Result<()> {
+    // SAFETY: as above; libtorch checks that the gradient is one of x.
+    check(unsafe { tfbind_backward(at(x), at(gradient)) })
 }
 
 pub fn allow_tf32(allowed: bool) {

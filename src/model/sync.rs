@@ -5,12 +5,14 @@
 //! normalises with the shared statistics as if these were constants; backward runs from cut to cut, and the gradient
 //! through the statistics is added. A batch norm sums 2C + 1 numbers going forward and 2C going backward, in double precision.
 
+use anyhow::Result;
 use tch::{Kind, Tensor, no_grad};
 
 use super::{
     BatchNorm,
     graph::{Graph, NormConstants, Op, Output},
 };
+use crate::gpu;
 
 /// Adds up a tensor of doubles over the ranks, in place.
 pub type SumOverRanks<'a> = &'a dyn Fn(&mut Tensor);
@@ -53,7 +55,7 @@ impl Graph {
         loss: impl FnOnce(&Output) -> (Tensor, T),
         forward_done: impl FnOnce(),
         sum: SumOverRanks,
-    ) -> T {
+    ) -> Result<T> {
         let mut cuts = Vec::new();
         let output = self.run(x, true, |op, x| {
             let cut = Cut::new(op, x, sum);
@@ -65,18 +67,18 @@ impl Graph {
         forward_done();
         let empty = x.size()[0] == 0;
         if !empty {
-            objective.backward();
+            objective.f_backward()?;
         }
         while let Some(cut) = cuts.pop() {
             if !empty {
-                backward_from(&cut.normal, &cut.output.grad());
+                gpu::backward_from(&cut.normal, &cut.output.grad())?;
             }
             let gradient = no_grad(|| cut.gradient(sum));
             if !empty && cut.input.requires_grad() {
-                backward_from(&cut.input, &gradient);
+                gpu::backward_from(&cut.input, &gradient)?;
             }
         }
-        returned
+        Ok(returned)
     }
 }
 
@@ -133,7 +135,7 @@ impl Cut {
         let through_var = &scale * means.narrow(0, channels, channels);
         let x = self.leaves[0].detach();
         let statistics = [&self.mean, &self.var];
-        input + normalise(&x, &through_var, &through_mean, statistics, self.constants)
+        normalise(&x, &through_var, &through_mean, statistics, self.constants).g_add_(input)
     }
 }
 
@@ -185,9 +187,4 @@ fn normalise(
 ) -> Tensor {
     let (weight, bias, mean, var) = (Some(weight), Some(bias), Some(mean), Some(var));
     x.batch_norm(weight, bias, mean, var, false, 0.0, constants.eps, true)
-}
-
-/// Backward from a tensor whose gradient is known: it is that of this product.
-fn backward_from(x: &Tensor, gradient: &Tensor) {
-    x.flatten(0, -1).dot(&gradient.flatten(0, -1)).backward();
 }
