@@ -10,7 +10,7 @@
 # make test-arm: builds for 64-bit ARM on another machine, and tries the kernels of its CPUs in an emulator.
 # make faults: set up, then kill and resume training KILLS times.
 # make bench-step: the whole training step on one core, samples/s and share of the core's peak.
-# make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table.
+# make bench-peers: the same beside PyTorch, Keras and Horovod, which it installs; OUT=FILE keeps the table; ROUNDS=7 (70 min).
 # make bench-path: what loader, start, evaluation and checkpoints cost.   make bench-growth: time and memory by size.
 # ENGINE chooses what computes in these four; PRECISION=bf16 is for bench-step.
 # make literature: published results beside ours; QUICK=1 a subset with one seed, DATA=FOLDER also on real genomes, ONLY=WORDS rows that
@@ -21,6 +21,7 @@ DEMO  ?= runs/demo
 KILLS ?= 200
 ENGINE ?= auto
 PRECISION ?= f32
+ROUNDS ?= 7
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -137,7 +138,7 @@ bench-peers:
 	@. modules/$(SITE)
 	benches/peers/setup.sh || true
 	program=$$(cargo bench --locked --bench step --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')
-	python3 benches/peers/run.py --step "$$program" --engine $(ENGINE) --out "$(OUT)"
+	python3 benches/peers/run.py --step "$$program" --engine $(ENGINE) --rounds $(ROUNDS) --out "$(OUT)"
 
 literature: build
 	@. modules/$(SITE)

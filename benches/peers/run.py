@@ -2,6 +2,7 @@
 
     make bench-peers                                   installs the peers, builds, runs this
     make bench-peers OUT=benches/results/DATE-peers.md also writes the table, with commit, machine and versions
+    make bench-peers ROUNDS=3                          in half an hour, not in more than one (Ctrl-C leaves a table, too)
     benches/peers/run.py --only horovod --rounds 3     rows whose name holds a word
 
 Every row is timed in every round, ours first in one and last in the next, each side in fresh processes that warm up. A
@@ -16,6 +17,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import socket
 import statistics
 import subprocess
@@ -181,10 +183,12 @@ def run(side, by_mean):
         processes.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     try:
         results = [process.communicate(timeout=LIMIT) for process in processes]
-    except subprocess.TimeoutExpired as err:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as err:
         for process in processes:
             process.kill()
             process.wait()
+        if isinstance(err, KeyboardInterrupt):
+            raise
         raise RuntimeError(f"no end after {LIMIT} s") from err
     others = (busy() - before - (of_children() - own)) / (time.monotonic() - began)
     for process, (_, errors) in zip(processes, results):
@@ -225,6 +229,8 @@ def round_of(row, ours_first):
             print(f"{row.name}: {own[0]:.1f} / {other[0]:.1f} = {row.ratios[-1]:.2f}", file=sys.stderr, flush=True)
             return other[1]
         row.disturbed += 1
+        took = f"others took {own[2]:.2f} cores beside ours, {other[2]:.2f} beside theirs"
+        print(f"{row.name}: {took}: left out", file=sys.stderr, flush=True)
     return other[1]
 
 
@@ -293,6 +299,8 @@ def main():
         print(done.stdout or done.stderr, end="", flush=True)
         if done.returncode != 0:
             sys.exit("peers: the PyTorch models are not the published one")
+    # A time limit ends it as Ctrl-C does: with a table.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     done = 0
     try:
         while done < options.rounds:
@@ -306,7 +314,7 @@ def main():
             done += 1
             print(f"round {done} of {options.rounds} done", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
-        print("interrupted: the table of the rounds that were done", file=sys.stderr)
+        print("stopped: the table of the rounds that were done", file=sys.stderr)
         options.rounds = max(done, 1)
     lines = [
         f"{datetime.date.today()}, {machine()}",
@@ -319,7 +327,8 @@ def main():
     lines.append(f"peers: {sum(met for _, met in results)} of {len(results)} ratios met")
     print("\n".join(lines))
     if options.out:
-        command = "make bench-peers" if len(sys.argv) < 4 else " ".join(["benches/peers/run.py", *sys.argv[1:]])
+        rows = f"benches/peers/run.py --only '{options.only}' --seconds {options.seconds:g}"
+        command = rows if options.only else f"make bench-peers ENGINE={options.engine}"
         text = f"# Beside PyTorch, Keras and Horovod\n\n`{command}`\n\n```\n" + "\n".join(lines) + "\n```\n"
         Path(options.out).write_text(text)
 
