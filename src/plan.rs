@@ -25,6 +25,8 @@ use crate::{
     optim::{Decay, Penalties, Rule, Scaling, Schedule},
 };
 
+/// Windows of a batch, and micro-batches of a step: more is a slip of the hand.
+const MOST: usize = 1 << 20;
 /// Windows of a batch in evaluation unless typed otherwise.
 pub const EVAL_BATCH: usize = 64;
 pub const SEED: u64 = 1;
@@ -97,6 +99,7 @@ impl Plan {
             ("eval-batch", eval_batch),
         ] {
             ensure!(value > 0, "--{name} must be at least 1");
+            ensure!(value <= MOST, "--{name} {value} is over {MOST}");
         }
         // With a fixed global batch the mathematics is that of one rank, and so is the rate.
         let held = global_batch;

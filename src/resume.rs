@@ -1,11 +1,11 @@
 //! A run in its folder: its settings, its checkpoints, and going on with it.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     checkpoint::{Checkpoint, Header, Progress},
@@ -74,7 +74,7 @@ pub fn resume(
 /// Removes what killed processes left of files that they were writing.
 pub fn remove_partial(run: &Path) -> Result<()> {
     let partial = |name: &str| name.starts_with('.') && name.ends_with(".partial");
-    remove_all_but(run, 0, partial)
+    remove_all_but(found(run, partial)?, 0)
 }
 
 /// Keeps the newest `keep` checkpoints by step, as hard links where the file system has them.
@@ -86,11 +86,40 @@ pub fn keep(run: &Path, last: &Path, step: u64, keep: usize) -> Result<()> {
     if !own.exists() && fs::hard_link(last, &own).is_err() {
         fs::copy(last, &own).with_context(|| format!("writing {}", own.display()))?;
     }
-    remove_all_but(run, keep, |name| name.starts_with("step-"))
+    remove_all_but(kept(run)?, keep)
 }
 
-/// Of the files that are `named` so, keeps the last `keep` by name.
-fn remove_all_but(run: &Path, keep: usize, named: impl Fn(&str) -> bool) -> Result<()> {
+/// The checkpoints by step, in order of step.
+pub fn kept(run: &Path) -> Result<Vec<PathBuf>> {
+    match run.is_dir() {
+        true => found(run, |name| name.starts_with("step-")),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The folder is this process' until the file that is returned is closed, or the process gone.
+pub fn lock(run: &Path, file: &str) -> Result<File> {
+    let made = fs::create_dir_all(run);
+    made.with_context(|| format!("creating the folder {}", run.display()))?;
+    let path = run.join(file);
+    let lock = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => bail!(
+            "another job is at work in {}; if none is, its host died: remove {}",
+            run.display(),
+            path.display()
+        ),
+        Err(TryLockError::Error(err)) => println!(
+            "note: {} cannot be locked ({err}): see that no second job works there",
+            run.display()
+        ),
+    }
+    Ok(lock)
+}
+
+/// The files that are `named` so, in order of name.
+fn found(run: &Path, named: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let mut found: Vec<_> = fs::read_dir(run)
         .with_context(|| format!("reading the run folder {}", run.display()))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -100,7 +129,11 @@ fn remove_all_but(run: &Path, keep: usize, named: impl Fn(&str) -> bool) -> Resu
         })
         .collect();
     found.sort();
-    for old in found.iter().rev().skip(keep) {
+    Ok(found)
+}
+
+fn remove_all_but(files: Vec<PathBuf>, newest: usize) -> Result<()> {
+    for old in files.iter().rev().skip(newest) {
         fs::remove_file(old).with_context(|| format!("removing {}", old.display()))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::{
     checkpoint::{self, Header, Progress},
     cli::TrainArgs,
-    comm::{Comm, Transport, decide},
+    comm::{Comm, Transport, decide, share_text},
     compute::Compute,
     data::{Rows, Windows},
     device,
@@ -35,7 +35,7 @@ use crate::{
     stop,
     timeline::{Phase, Timeline},
 };
-use start::settle;
+use start::{settle, take};
 
 /// How a run ended that met no error.
 pub struct Trained {
@@ -97,6 +97,12 @@ pub fn train(comm: &dyn Comm, args: TrainArgs) -> Result<Trained> {
             plan.settings.clone(),
         )
     };
+    // By rank 0, until the end.
+    let mut _lock = None;
+    share_text(comm, || {
+        _lock = Some(take(&args.run)?);
+        Ok(String::new())
+    })?;
     if args.resume {
         header.progress = resume(comm, &last, &header, &plan, &mut net, &optimizer)?;
     } else {

@@ -1,6 +1,6 @@
 //! 10 steps = 5 + 5, bit for bit at the same number of ranks, and to rounding at another.
 
-use std::fs;
+use std::fs::{self, File};
 
 use crate::common::Run;
 
@@ -142,4 +142,62 @@ fn a_cut_or_ended_run_goes_on_to_its_end_and_another_model_is_refused() {
         .ranks(2)
         .fails(&["train", "--run", "run", "--resume", "--arch", "cnn"]);
     assert!(error.contains("arch"), "{error}");
+}
+
+/// A job that submits itself again does.
+#[test]
+fn a_run_goes_on_with_the_words_it_began_with_and_with_no_others() {
+    let run = Run::new();
+    run.write_data(24, |_, _| {});
+    for name in ["first", "other"] {
+        run.train(name, &[&PLAN[..], &["--stop-at", "2"]].concat());
+    }
+    let from = |name: &str| format!("{name}/last.safetensors");
+    let (first, other) = (from("first"), from("other"));
+    run.train(
+        "run",
+        &[&PLAN[..], &["--stop-at", "2", "--init", &first]].concat(),
+    );
+    let resume = |init: &str| {
+        [
+            "train",
+            "--run",
+            "run",
+            "--resume",
+            "--stop-at",
+            "4",
+            "--init",
+            init,
+        ]
+        .map(String::from)
+    };
+    let error = run.fails(&resume(&other).each_ref().map(String::as_str));
+    assert!(
+        error.contains("began with") && error.contains(&first),
+        "{error}"
+    );
+    run.ok(&resume(&first).each_ref().map(String::as_str));
+    assert_eq!(run.losses("run").len(), 4);
+}
+
+#[test]
+fn a_folder_has_one_run_and_one_job_at_a_time() {
+    let run = Run::new();
+    let data = run.write_data(24, |_, _| {});
+    run.train("run", &[&PLAN[..], &["--stop-at", "2"]].concat());
+    let busy = File::create(run.path("run/.lock")).unwrap();
+    busy.try_lock().unwrap();
+    let error = run.fails(&["train", "--run", "run", "--resume"]);
+    assert!(error.contains("another job is at work in run"), "{error}");
+    drop(busy);
+    run.ok(&["train", "--run", "run", "--resume", "--stop-at", "3"]);
+
+    let data = data.to_str().unwrap();
+    fs::create_dir(run.path("left")).unwrap();
+    fs::write(run.path("left/step-00000900.safetensors"), "").unwrap();
+    let error = run.fails(&["train", "--data", data, "--run", "left"]);
+    assert!(
+        error.contains("step-00000900.safetensors is of an earlier run"),
+        "{error}"
+    );
 }

@@ -15,7 +15,17 @@ use super::{
     program::{Kind, Norm, Stage, Write},
     resample::{PoolBackward, Split},
     weights::{Products, WeightGradient, Windows},
+    windows,
 };
+
+/// Those that have windows: with more threads than windows the others have nothing to clear and to add.
+fn at_work<W>(workers: &mut [W], batch: usize) -> impl Iterator<Item = &mut W> {
+    let threads = workers.len();
+    let all = workers.iter_mut().enumerate();
+    all.filter_map(move |(own, worker)| {
+        (!windows(batch, own, threads).is_empty()).then_some(worker)
+    })
+}
 
 impl<L: Lanes> Native<L> {
     /// Adds the gradient of the summed loss; returns the sum and the number of labels. `labels` [B, T, L].
@@ -27,7 +37,7 @@ impl<L: Lanes> Native<L> {
         gradients: &mut [L::T],
         sum: SumDoubles,
     ) -> (f64, f64) {
-        for worker in &mut self.of_workers {
+        for worker in at_work(&mut self.of_workers, batch) {
             let worker = worker.get_mut().expect("no worker panics");
             cleared(&mut worker.gradients, gradients.len());
             for products in &mut worker.products {
@@ -47,8 +57,12 @@ impl<L: Lanes> Native<L> {
         for stage in (0..self.program.stages.len()).rev() {
             self.backward_stage(stage, batch, parameters, gradients, sum);
         }
-        self.workers.each(batch, |worker, _| self.unpack(worker));
-        for worker in &mut self.of_workers {
+        self.workers.each(batch, |worker, windows| {
+            if !windows.is_empty() {
+                self.unpack(worker);
+            }
+        });
+        for worker in at_work(&mut self.of_workers, batch) {
             let own = &worker.get_mut().expect("no worker panics").gradients;
             for (gradient, own) in gradients.iter_mut().zip(own) {
                 *gradient = L::T::of(gradient.wide() + own.wide());

@@ -212,9 +212,10 @@ impl<L: Lanes> Native<L> {
             var[channel] =
                 (sums[channels + channel] / count - mean[channel] * mean[channel]).max(0.0);
         }
-        // At the end of an epoch a micro-batch may be empty on all ranks.
-        if count > 0.0 {
-            let unbiased = count / (count - 1.0).max(1.0);
+        // At the end of an epoch a micro-batch may be empty on all ranks, and one number alone has no variance: the running
+        // statistics stay.
+        if count > 1.0 {
+            let unbiased = count / (count - 1.0);
             for channel in 0..channels {
                 let news = [
                     (norm.mean, mean[channel]),

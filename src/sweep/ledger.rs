@@ -6,14 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::study::Study;
@@ -68,22 +68,7 @@ pub struct Ledger {
 
 /// Empties the claims of jobs that are gone. The sweep is this job's until the file that is returned is closed.
 pub fn take_over(run: &Path) -> Result<File> {
-    let made = fs::create_dir_all(run);
-    made.with_context(|| format!("creating the folder {}", run.display()))?;
-    let path = run.join(LOCK);
-    let lock = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => bail!(
-            "another job is at work in {}; if none is, its host died: remove {}",
-            run.display(),
-            path.display()
-        ),
-        Err(TryLockError::Error(err)) => println!(
-            "note: {} cannot be locked ({err}): see that no second job works there",
-            run.display()
-        ),
-    }
+    let lock = resume::lock(run, LOCK)?;
     let claims = run.join(CLAIMS);
     match fs::remove_dir_all(&claims) {
         Err(err) if err.kind() != ErrorKind::NotFound => {

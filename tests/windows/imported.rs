@@ -85,6 +85,8 @@ fn imported_weights_are_evaluated_predicted_and_trained_on() {
     let import = [&import[..], &["--width", "0.025"]].concat();
     assert!(run.ok(&import).contains("2735 numbers"));
     assert!(run.fails(&import).contains("holds a run already"));
+    let train = ["train", "--data", "data.h5", "--run", "danq"];
+    assert!(run.fails(&train).contains("holds an imported model"));
 
     let predictions = |out: &str, arguments: &[&str]| -> Vec<f32> {
         let fixed = ["predict", "danq", "--device", "cpu", "--out", out];
