@@ -1,9 +1,12 @@
 //! Scores of every base with their locus. Ranks take batches in turn, rank 0 writes them in file order: the file is
 //! the same for any number of ranks.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 
 use crate::{
@@ -28,6 +31,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     let Applied {
         checkpoint,
         header,
+        data,
         windows,
         mut net,
         ..
@@ -38,6 +42,8 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         let name = file_name(&args.apply.split, args.apply.both_strands, &of_source);
         checkpoint.with_file_name(name)
     });
+    let inputs = [Some(&checkpoint), Some(&data), header.plan.data.as_ref()];
+    refuse_inputs(&out, inputs.into_iter().flatten())?;
     let mut writer = None;
     if comm.rank() == 0 {
         let shape = PredictionHeader {
@@ -89,6 +95,21 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
         println!("{written} windows predicted, written to {}", out.display());
     }
     Ok(())
+}
+
+/// Predictions would take the place of what they are made from.
+fn refuse_inputs<'a>(out: &Path, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    // What is not there yet has no canonical path.
+    let of_out = out.canonicalize().ok();
+    let is_out = |input: &&PathBuf| of_out.is_some() && input.canonicalize().ok() == of_out;
+    match inputs.find(is_out) {
+        Some(input) => bail!(
+            "--out {}: this is {}, which predictions are made from: name another file",
+            out.display(),
+            input.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// In a run folder; what is predicted otherwise, or of another model or data, does not overwrite the plain predictions.

@@ -74,6 +74,26 @@ fn numbers_of_an_older_checkpoint_are_marked_until_they_are_renewed() {
 }
 
 #[test]
+fn predictions_take_the_place_of_nothing_that_they_are_made_from() {
+    let run = trained();
+    fs::copy(run.path("data.h5"), run.path("copy.h5")).unwrap();
+    fs::create_dir(run.path("folder")).unwrap();
+    for (out, data) in [
+        ("folder/../data.h5", "data.h5"),
+        ("data.h5", "copy.h5"),
+        ("copy.h5", "copy.h5"),
+        ("run/best.safetensors", "data.h5"),
+    ] {
+        let before = fs::read(run.path(out)).unwrap();
+        let error = run.fails(&[
+            "predict", "run", "--data", data, "--out", out, "--device", "cpu",
+        ]);
+        assert!(error.contains(&format!("--out {out}: this is ")), "{error}");
+        assert!(fs::read(run.path(out)).unwrap() == before, "{out}");
+    }
+}
+
+#[test]
 fn a_checkpoint_by_its_name_has_files_of_its_own() {
     let run = trained();
     for command in ["evaluate", "predict"] {
