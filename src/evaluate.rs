@@ -9,7 +9,9 @@ use anyhow::{Result, ensure};
 use tfbind_prep::schema::Task;
 
 pub use bins::{BinLabel, BinScore, Bins};
-pub use written::{BOTH_STRANDS, METRICS, name_of_split, name_of_strands};
+pub use written::{
+    BOTH_STRANDS, METRICS, name_of_data, name_of_source, name_of_split, name_of_strands,
+};
 
 use crate::{
     apply::Applied,

@@ -1,9 +1,12 @@
 //! Scores of every base with their locus. Ranks take batches in turn, rank 0 writes them in file order: the file is
 //! the same for any number of ranks.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tfbind_prep::schema::{Locus, PredictionHeader, PredictionWriter, Task};
 
 use crate::{
@@ -11,27 +14,36 @@ use crate::{
     cli::PredictArgs,
     comm::{Comm, gather_f32},
     data::{Draw, Rows, Windows},
-    evaluate::{batches_of_rank, name_of_strands},
+    evaluate::{batches_of_rank, name_of_source, name_of_strands},
     metrics::{class_name, sigmoid, softmax},
 };
 
 /// On one thread a convolution adds in the same order whatever runs beside it; on several it may not.
 const THREADS: usize = 1;
 
+/// In the name of a model, before its step.
+const STEP: &str = " step ";
+
 pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     args.apply.threads.get_or_insert(THREADS);
+    let applied = Applied::open(comm, &args.apply, false)?;
+    let of_source = name_of_source(&applied);
     let Applied {
         checkpoint,
         header,
+        data,
         windows,
         mut net,
         ..
-    } = Applied::open(comm, &args.apply, false)?;
+    } = applied;
     let (draws, loci) = plan_rows(&windows, args.half_window)?;
     let (of, classes) = (&windows.header, windows.io().classes as usize);
     let out = args.out.clone().unwrap_or_else(|| {
-        checkpoint.with_file_name(file_name(&args.apply.split, args.apply.both_strands))
+        let name = file_name(&args.apply.split, args.apply.both_strands, &of_source);
+        checkpoint.with_file_name(name)
     });
+    let inputs = [Some(&checkpoint), Some(&data), header.plan.data.as_ref()];
+    refuse_inputs(&out, inputs.into_iter().flatten())?;
     let mut writer = None;
     if comm.rank() == 0 {
         let shape = PredictionHeader {
@@ -43,7 +55,7 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
             contigs: of.contigs.clone(),
             targets: columns(&of.targets, classes),
             model: format!(
-                "{} {} step {}",
+                "{} {}{STEP}{}",
                 header.arch.name(),
                 checkpoint.display(),
                 header.progress.step
@@ -85,9 +97,31 @@ pub fn predict(comm: &dyn Comm, mut args: PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// In a run folder; what both strands predict does not overwrite the plain predictions.
-pub fn file_name(split: &str, both_strands: bool) -> String {
-    format!("predictions_{split}{}.h5", name_of_strands(both_strands))
+/// Predictions would take the place of what they are made from.
+fn refuse_inputs<'a>(out: &Path, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    // What is not there yet has no canonical path.
+    let of_out = out.canonicalize().ok();
+    let is_out = |input: &&PathBuf| of_out.is_some() && input.canonicalize().ok() == of_out;
+    match inputs.find(is_out) {
+        Some(input) => bail!(
+            "--out {}: this is {}, which predictions are made from: name another file",
+            out.display(),
+            input.display()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// In a run folder; what is predicted otherwise, or of another model or data, does not overwrite the plain predictions.
+pub fn file_name(split: &str, both_strands: bool, of_source: &str) -> String {
+    let strands = name_of_strands(both_strands);
+    format!("predictions_{split}{strands}{of_source}.h5")
+}
+
+/// The step of the model that a file of predictions names.
+pub fn step_of(model: &str) -> Option<u64> {
+    let (_, step) = model.rsplit_once(STEP)?;
+    step.parse().ok()
 }
 
 /// A probability for each target, or for each of its classes.

@@ -154,11 +154,18 @@ fn windows_that_were_counted_are_scored_without_themselves() {
     run.ranks(1);
     write(&run, "other.h5", 5, Central::Base);
     let others = ["evaluate", "kmer", "--split", "train", "--data", "other.h5"];
+    let own = fs::read(run.path("kmer/evaluation_metrics_train.json")).unwrap();
     let said = run.ok(&others);
     assert!(
         said.contains("note: other.h5 was prepared otherwise"),
         "{said}"
     );
+    assert!(
+        run.path("kmer/evaluation_metrics_train_other.json")
+            .exists()
+    );
+    let kept = fs::read(run.path("kmer/evaluation_metrics_train.json")).unwrap();
+    assert!(kept == own, "other data do not overwrite the run's own");
     assert!(!run.ok(&others[..2]).contains("prepared otherwise"));
 }
 

@@ -11,11 +11,12 @@ use serde_json::json;
 use super::{BinLabel, BinScore, Tallies};
 use crate::{
     apply::Applied,
-    checkpoint::{Checkpoint, write_atomically},
+    checkpoint::{Checkpoint, Header, write_atomically},
     cli::EvaluateArgs,
+    data::Windows,
     metrics::{Metrics, Targets, class_name, shown},
     plan::word,
-    resume::LAST,
+    resume::{BEST, LAST},
 };
 
 /// Names of files in a run folder, without what [`name_of`] adds and without their endings.
@@ -48,12 +49,12 @@ pub fn write(
     let seconds = trained.training_seconds;
     // Weights that were imported were trained elsewhere.
     let samples_per_s = (seconds > 0.0).then(|| trained.samples as f64 / seconds);
-    let [csv, of_targets, json] = paths(args, checkpoint);
+    let [csv, of_targets, json] = paths(args, applied);
     write_atomically(&csv, csv_text(&metrics, seconds).as_bytes())?;
     write_atomically(&of_targets, targets.csv().as_bytes())?;
     let confusion = tallies.all.confusion();
     let mut all = json!({
-        "checkpoint": checkpoint, "data": data, "split": args.apply.split, "both_strands": args.apply.both_strands, "windows": windows.num_rows(), "bin": args.bin,
+        "checkpoint": checkpoint, "data": data, "data_recipe": windows.header.recipe_hash, "split": args.apply.split, "both_strands": args.apply.both_strands, "windows": windows.num_rows(), "bin": args.bin,
         "bin_score": args.bin.map(|_| word(args.bin_score)), "bin_label": args.bin.map(|_| word(args.bin_label)),
         "metrics": metrics, "training_time": seconds, "samples_per_s": samples_per_s, "device": header.device,
         "step": header.progress.step, "ranks": header.ranks, "targets": targets.json(),
@@ -111,10 +112,10 @@ pub fn write(
 }
 
 /// The table of the pooled data, that of its targets, and everything.
-fn paths(args: &EvaluateArgs, checkpoint: &Path) -> [PathBuf; 3] {
-    let folder = args.out.as_deref().or(checkpoint.parent());
+fn paths(args: &EvaluateArgs, applied: &Applied) -> [PathBuf; 3] {
+    let folder = args.out.as_deref().or(applied.checkpoint.parent());
     let folder = folder.unwrap_or(Path::new("."));
-    let of = name_of(args);
+    let of = name_of(args) + &name_of_source(applied);
     let path = |name: &str, ending: &str| folder.join(format!("{name}{of}.{ending}"));
     [
         path(METRICS, "csv"),
@@ -155,6 +156,40 @@ pub fn name_of_split(split: &str) -> String {
     }
 }
 
+/// Of these names the part for a model or data that are not the run's own; predictions have it too.
+pub fn name_of_source(applied: &Applied) -> String {
+    let Applied {
+        checkpoint,
+        header,
+        data,
+        windows,
+        ..
+    } = applied;
+    name_of_checkpoint(checkpoint) + &name_of_data(header, windows, data)
+}
+
+/// Nothing for the checkpoint that its folder stands for.
+fn name_of_checkpoint(checkpoint: &Path) -> String {
+    let never_evaluated = || !checkpoint.with_file_name(BEST).exists();
+    match checkpoint.ends_with(BEST) || (checkpoint.ends_with(LAST) && never_evaluated()) {
+        true => String::new(),
+        false => stem(checkpoint),
+    }
+}
+
+/// Nothing for the data that were trained on, wherever they lie: a job reads a copy on its own disks.
+pub fn name_of_data(header: &Header, windows: &Windows, data: &Path) -> String {
+    match header.data_recipe == windows.header.recipe_hash {
+        true => String::new(),
+        false => stem(data),
+    }
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    format!("_{}", stem.to_string_lossy())
+}
+
 fn csv_text(metrics: &Metrics, seconds: f64) -> String {
     let columns = match metrics.labels.len() {
         2 => COLUMNS,
@@ -187,4 +222,33 @@ fn confusion_table(confusion: &[Vec<u64>]) -> String {
         let _ = writeln!(out, "  {:>9}", shown(recall));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{data::tests::windows, model::Arch, plan::Settings};
+
+    #[test]
+    fn a_checkpoint_that_its_folder_does_not_stand_for_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |file: &str| name_of_checkpoint(&folder.path().join(file));
+        assert_eq!(name(LAST), "");
+        fs::write(folder.path().join(BEST), "").unwrap();
+        assert_eq!([name(BEST), name(LAST)], ["", "_last"]);
+        assert_eq!(name("step-00000002.safetensors"), "_step-00000002");
+    }
+
+    #[test]
+    fn data_of_another_recipe_are_named_and_a_copy_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut windows = windows(folder.path());
+        let header = Header::new(&windows, Arch::Cnn, None, Settings::default());
+        let data = Path::new("jobfs/other.h5");
+        assert_eq!(name_of_data(&header, &windows, data), "");
+        windows.header.recipe_hash = "of others".into();
+        assert_eq!(name_of_data(&header, &windows, data), "_other");
+    }
 }

@@ -6,11 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tfbind_prep::schema::{Locus, PredictionFile};
 
 use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg};
-use crate::{
-    cli::ReportArgs,
-    data::{Draw, Windows},
-    predict::file_name,
-};
+use crate::data::{Draw, Windows};
 
 /// Neighbouring windows that are drawn cover about so many bases.
 const VIEW: usize = 20_000;
@@ -22,14 +18,13 @@ struct Stretch {
     windows: usize,
 }
 
-/// The stretch of the split that holds most positives; none where labels are classes.
-pub fn draw(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
-    let windows = Windows::open(data, &args.split)?;
+/// The stretch of the split that holds most positives, and the name of the model that predicted `path`; none where
+/// labels are classes.
+pub fn draw(windows: &Windows, data: &Path, path: &Path) -> Result<Option<(String, String)>> {
     if windows.io().classes > 1 {
         return Ok(None);
     }
-    let path = args.run.join(file_name(&args.split, false));
-    let predictions = PredictionFile::open(&path)
+    let predictions = PredictionFile::open(path)
         .context("drawing needs predictions: run `tfbind-mpi predict` first")?;
     let (header, loci) = (&windows.header, windows.loci()?);
     let of = predictions.header();
@@ -120,7 +115,7 @@ pub fn draw(args: &ReportArgs, data: &Path) -> Result<Option<String>> {
         let contig = &header.contigs[loci[0].contig as usize].name;
         svg.x_axis(&panel, contig, (&ends.0, &ends.1));
     }
-    Ok(Some(svg.finish()))
+    Ok(Some((svg.finish(), of.model.clone())))
 }
 
 /// Few positives leave room to see what else the model reacts to; many show more sites. Of the neighbouring windows that

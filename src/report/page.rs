@@ -12,12 +12,14 @@ use super::{
     targets,
 };
 use crate::{
-    checkpoint::write_atomically,
+    checkpoint::{Checkpoint, write_atomically},
     cli::ReportArgs,
-    evaluate::{BOTH_STRANDS, METRICS, name_of_split},
+    data::Windows,
+    evaluate::{BOTH_STRANDS, METRICS, name_of_data, name_of_split},
     loss::Loss,
     plan::{read_settings, word},
-    resume::PLAN,
+    predict::{file_name, step_of},
+    resume::{PLAN, checkpoint_of},
 };
 
 /// The curves of the first three of these that there are.
@@ -45,12 +47,16 @@ pub fn write(args: ReportArgs) -> Result<()> {
         true => None,
         false => Some(curves(&args.run, plan.loss.unwrap_or_default())?),
     };
-    let genome = draw(&args, &data)?;
+    let windows = Windows::open(&data, &args.split)?;
+    let own = Checkpoint::read(&checkpoint_of(&args.run))?.header;
+    let of_data = name_of_data(&own, &windows, &data);
+    let predictions = args.run.join(file_name(&args.split, false, &of_data));
+    let (genome, model) = draw(&windows, &data, &predictions)?.unzip();
     // A plain one, or where there is none that of both strands.
     let of_split = name_of_split(&args.split);
     let evaluations = [("", ""), (BOTH_STRANDS, ", both strands")];
     let evaluation = |of: &str, ending: &str| {
-        let name = format!("{METRICS}{of_split}{of}.{ending}");
+        let name = format!("{METRICS}{of_split}{of}{of_data}.{ending}");
         args.run.join(name)
     };
     let (of, words) = evaluations
@@ -58,10 +64,26 @@ pub fn write(args: ReportArgs) -> Result<()> {
         .find(|(of, _)| evaluation(of, "csv").exists())
         .unwrap_or_default();
     let metrics = read_if_there(&evaluation(of, "csv"))?;
+    let evaluation = evaluated(&evaluation(of, "json"))?;
+    let step = own.progress.step;
+    let mut doubt = of_another_step(evaluation["step"].as_u64(), step, "evaluate");
+    let recipe = evaluation["data_recipe"].as_str();
+    if recipe.is_some_and(|recipe| recipe != windows.header.recipe_hash) {
+        doubt += &format!(", of other data ({})", evaluation["data"]);
+    }
+    let words = format!("{words}{doubt}");
     let caption = format!("Metrics on {}{words}", args.split);
     let table = metrics.map(|csv| html_table(&caption, &csv));
     let table = table.unwrap_or_default();
-    let targets = targets::section(&evaluation(of, "json"))?;
+    let targets = targets::section(&evaluation);
+    let predicted = model.as_deref().and_then(step_of);
+    let predicted = of_another_step(predicted, step, "predict");
+    let picture = format!("Predictions on {}{predicted}", args.split);
+    for (title, doubt) in [(&caption, &doubt), (&picture, &predicted)] {
+        if !doubt.is_empty() {
+            println!("note: {title}");
+        }
+    }
     let section = |title: &str, svg: &Option<String>| match svg {
         Some(svg) => format!("<h2>{}</h2>{svg}", escaped(title)),
         None => String::new(),
@@ -72,7 +94,7 @@ pub fn write(args: ReportArgs) -> Result<()> {
         escaped(&args.run.display().to_string()),
         section(&format!("Targets on {}{words}", args.split), &targets),
         section("Training", &curves),
-        section(&format!("Predictions on {}", args.split), &genome),
+        section(&picture, &genome),
     );
     let files = [
         ("curves.svg", curves.as_ref()),
@@ -86,6 +108,23 @@ pub fn write(args: ReportArgs) -> Result<()> {
     }
     println!("report {}", args.run.join("report.html").display());
     Ok(())
+}
+
+/// Null where there is none.
+fn evaluated(path: &Path) -> Result<Value> {
+    let text = read_if_there(path)?;
+    let all = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));
+    all.with_context(|| format!("{}: not what evaluate writes", path.display()))
+}
+
+/// In the title of what was made before the run found a better checkpoint.
+fn of_another_step(step: Option<u64>, own: u64, command: &str) -> String {
+    match step {
+        Some(step) if step != own => format!(
+            ", of an older checkpoint (step {step}; the run's is now of step {own}): `tfbind-mpi {command}` renews this"
+        ),
+        _ => String::new(),
+    }
 }
 
 fn curves(run: &Path, minimised: Loss) -> Result<String> {

@@ -1,14 +1,8 @@
 //! Of several targets: medians by group, and how each group's metrics are distributed.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{
-    lines::read_if_there,
-    svg::{BLUE, GREEN, ORANGE, Panel, Svg, escaped},
-};
+use super::svg::{BLUE, GREEN, ORANGE, Panel, Svg, escaped};
 use crate::metrics::shown;
 
 /// The first four of these that there are become columns, and the first is drawn.
@@ -25,16 +19,11 @@ const COLOURS: [&str; 3] = [BLUE, ORANGE, GREEN];
 const DASHES: [&str; 3] = ["", "8 4", "2 4"];
 
 /// Of the file that evaluate wrote. None where there is one target, or no evaluation.
-pub fn section(path: &Path) -> Result<Option<String>> {
-    let Some(text) = read_if_there(path)? else {
-        return Ok(None);
-    };
-    let all: Value = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not what evaluate writes", path.display()))?;
-    let targets = &all["targets"];
+pub fn section(evaluation: &Value) -> Option<String> {
+    let targets = &evaluation["targets"];
     let (each, groups) = (list(&targets["each"]), list(&targets["groups"]));
     if each.len() < 2 {
-        return Ok(None);
+        return None;
     }
     let there = |name: &&str| each[0].get(name).is_some();
     let columns: Vec<&str> = COLUMNS.into_iter().filter(there).take(4).collect();
@@ -47,9 +36,7 @@ pub fn section(path: &Path) -> Result<Option<String>> {
             escaped(&names.join(", "))
         ),
     };
-    Ok(Some(
-        table(groups, &columns) + &picture(each, groups, undefined, columns[0]) + &left_out,
-    ))
+    Some(table(groups, &columns) + &picture(each, groups, undefined, columns[0]) + &left_out)
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tfbind_mpi::checkpoint::Checkpoint;
+
 use super::{TARGETS, trained, write_these};
 
 /// The numbers before each space of a path that is drawn as `M70.0 10.0L71.0 9.0`.
@@ -31,6 +33,81 @@ fn predictions_of_other_targets_are_not_drawn() {
                 && error.contains("predict` on it again"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn numbers_of_an_older_checkpoint_are_marked_until_they_are_renewed() {
+    let run = trained();
+    let of = |command: &'static str| run.ok(&[command, "run", "--device", "cpu"]);
+    let report = || {
+        let said = run.ok(&["report", "run"]);
+        (
+            said,
+            fs::read_to_string(run.path("run/report.html")).unwrap(),
+        )
+    };
+    of("evaluate");
+    of("predict");
+    let (said, page) = report();
+    assert!(
+        !said.contains("note:") && !page.contains("older checkpoint"),
+        "{said}"
+    );
+    // As if the second epoch were the better one, which it need not be.
+    let best = run.path("run/best.safetensors");
+    let before = Checkpoint::read(&best).unwrap().header.progress.step;
+    run.ok(&["train", "--run", "run", "--resume", "--epochs", "2"]);
+    fs::copy(run.path("run/last.safetensors"), &best).unwrap();
+    let now = run.last("run").header.progress.step;
+    let older = format!("of an older checkpoint (step {before}; the run's is now of step {now})");
+    let (said, page) = report();
+    // Metrics, targets and predictions.
+    assert_eq!(page.matches(&older).count(), 3, "{said}");
+    assert_eq!(said.matches(&older).count(), 2, "{said}");
+    of("evaluate");
+    let (said, page) = report();
+    assert_eq!(page.matches(&older).count(), 1, "{said}");
+    assert!(said.contains("`tfbind-mpi predict` renews this"), "{said}");
+    of("predict");
+    assert!(!report().1.contains("older checkpoint"));
+}
+
+#[test]
+fn predictions_take_the_place_of_nothing_that_they_are_made_from() {
+    let run = trained();
+    fs::copy(run.path("data.h5"), run.path("copy.h5")).unwrap();
+    fs::create_dir(run.path("folder")).unwrap();
+    for (out, data) in [
+        ("folder/../data.h5", "data.h5"),
+        ("data.h5", "copy.h5"),
+        ("copy.h5", "copy.h5"),
+        ("run/best.safetensors", "data.h5"),
+    ] {
+        let before = fs::read(run.path(out)).unwrap();
+        let error = run.fails(&[
+            "predict", "run", "--data", data, "--out", out, "--device", "cpu",
+        ]);
+        assert!(error.contains(&format!("--out {out}: this is ")), "{error}");
+        assert!(fs::read(run.path(out)).unwrap() == before, "{out}");
+    }
+}
+
+#[test]
+fn a_checkpoint_by_its_name_has_files_of_its_own() {
+    let run = trained();
+    for command in ["evaluate", "predict"] {
+        run.ok(&[command, "run/last.safetensors", "--device", "cpu"]);
+    }
+    for (name, there) in [
+        ("evaluation_metrics_last.csv", true),
+        ("evaluation_metrics_last.json", true),
+        ("evaluation_targets_last.csv", true),
+        ("predictions_test_last.h5", true),
+        ("evaluation_metrics.csv", false),
+        ("predictions_test.h5", false),
+    ] {
+        assert_eq!(run.path("run").join(name).exists(), there, "{name}");
     }
 }
 
