@@ -30,7 +30,7 @@ pub struct MakeOptions {
     /// Input track as bigWig, optionally named; may be repeated
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(super) signal: Vec<NamedFile>,
-    /// Peaks of a target as narrowPeak or BED; a NAME given twice merges its files
+    /// Peaks of a target as narrowPeak or BED; a NAME= given twice merges its files
     #[arg(long, value_name = "[NAME=]FILE", required_unless_present_any = ["peaks_list", "peaks_dir"])]
     pub(super) peaks: Vec<NamedFile>,
     /// Table of more such files: name, file (seen from the table's folder) and, if it has one, group (TF, DNase,
@@ -153,10 +153,21 @@ impl MakeOptions {
         }
         let mut names: Vec<_> = self.signal.iter().map(|track| &track.name).collect();
         names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => wrong(format!(
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return wrong(format!(
                 "two tracks are named {}; name them with NAME=FILE",
                 pair[0]
+            ));
+        }
+        // CTCF/peaks.bed and REST/peaks.bed call themselves alike and are two targets.
+        let alike = |file: &&NamedFile| {
+            let same = self.peaks.iter().filter(|other| other.name == file.name);
+            !file.typed && same.count() > 1
+        };
+        match self.peaks.iter().find(alike) {
+            Some(file) => wrong(format!(
+                "two files of --peaks are named {}; name them with NAME=FILE, alike if they are of one target",
+                file.name
             )),
             None => Ok(()),
         }

@@ -120,6 +120,12 @@ fn options() {
         &with("--signal s.bw --signal s.bw"),
         &["two tracks are named s"],
     );
+    for again in ["--peaks p.bed", "--peaks p=g.fa"] {
+        expect(
+            &with(again),
+            &["two files of --peaks are named p", "NAME=FILE"],
+        );
+    }
     let nowhere = "--fasta g.fa --peaks p.bed --length 20 --out none/out.h5 --valid chr2";
     expect(&fails(&place, nowhere), &["none", "does not exist"]);
     expect(&with("--mask none.bed"), &["none.bed"]);
