@@ -17,7 +17,7 @@ use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
 use crate::made::Made;
 use crate::partial::PartialFile;
-use crate::peaks::read_merged;
+use crate::peaks::{Tally, read_merged};
 use crate::plan::{Labels, Plan};
 use crate::recipe::Recipe;
 use crate::regions::Regions;
@@ -35,15 +35,21 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
     let targets = Targets::of(options)?;
-    let (labels, skipped) = labels(options, &targets.all, &genome)?;
+    let (labels, tally) = labels(options, &targets.all, &genome)?;
     recipe.add_labels(&labels);
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
-    if skipped > 0 {
-        let intervals = plural(skipped, "interval");
+    if tally.skipped > 0 {
+        let intervals = plural(tally.skipped, "interval");
         notes.push(format!(
             "left out {intervals} on contigs that the FASTA lacks"
+        ));
+    }
+    if tally.middles > 0 {
+        let intervals = plural(tally.middles, "interval");
+        notes.push(format!(
+            "--widen is about the middle of {intervals} without a summit"
         ));
     }
     notes.extend(targets.left_out());
@@ -78,18 +84,18 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     Made::at(&options.out, header.task, splits, notes)
 }
 
-/// Labels, and how many intervals lay on unknown contigs.
+/// Labels, and how many intervals were not taken as they stand.
 fn labels(
     options: &MakeOptions,
     targets: &[Target],
     genome: &Genome,
-) -> Result<(Labels, u64), Error> {
-    let (mask, mut skipped) = read_merged(&options.mask, genome, options.reading(None))?;
+) -> Result<(Labels, Tally), Error> {
+    let (mask, mut tally) = read_merged(&options.mask, genome, options.reading(None))?;
     let mut peaks = vec![TargetIntervals::default(); genome.contigs.len()];
     for (index, target) in targets.iter().enumerate() {
-        let (intervals, unknown) =
+        let (intervals, of_target) =
             read_merged(&target.paths, genome, options.reading(options.widen))?;
-        skipped += unknown;
+        tally += of_target;
         for (peaks, intervals) in peaks.iter_mut().zip(&intervals) {
             peaks.add(index, intervals);
         }
@@ -103,7 +109,7 @@ fn labels(
         peaks,
         mask,
     };
-    Ok((labels, skipped))
+    Ok((labels, tally))
 }
 
 /// The splits of the plan, each of which has to keep a window.

@@ -62,7 +62,7 @@ pub struct MakeOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) splits: SplitOptions,
-    /// Label the summit ± N bases instead of the whole interval
+    /// Label the summit ± N bases instead of the whole interval: column 10, as narrowPeak has it, or the middle
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) widen: Option<u64>,
     /// BED of bases whose labels count neither in the loss nor in a metric; a window of nothing else is left out, but for

@@ -52,6 +52,19 @@ fn intervals() {
         &with_peaks(summit, "--widen 5"),
         &["line 1", "summit 10", "10..20"],
     );
+    let named = "chr1\t10\t20\t.\t0\t.\t1\t-1\t-1\tx\n";
+    expect(
+        &with_peaks(named, "--widen 5"),
+        &["line 1", "summit", "`x`"],
+    );
+    expect(
+        &with_peaks(&format!("{named}chr1\t4\n"), ""),
+        &["line 2", "2 columns"],
+    );
+    expect(
+        &with_peaks("track name=a\ntrack1\t5\t9\n", ""),
+        &["1 interval on", "such as track1"],
+    );
     expect(&with_peaks("", ""), &["p.bed", "no intervals"]);
 }
 
