@@ -63,8 +63,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let mut tracks = Vec::with_capacity(options.signal.len());
     for file in &options.signal {
         let track = Track::open(&file.path, options.normalise, options.missing)?;
-        let absent = track.check_contigs(&genome, |contig| plan.uses(contig))?;
-        notes.extend(absent);
+        notes.extend(track.check_contigs(&genome, |contig| plan.uses(contig))?);
         tracks.push(track);
         recipe.add_file(&file.path)?;
     }

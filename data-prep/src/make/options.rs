@@ -71,7 +71,7 @@ pub struct MakeOptions {
     pub(super) mask: Vec<PathBuf>,
     #[arg(long, value_enum, default_value = "depth", requires = "signal")]
     pub(super) normalise: Normalise,
-    /// What a base that a bigWig does not cover becomes
+    /// What a base becomes that a bigWig does not cover, or says is NaN
     #[arg(long, value_enum, default_value = "zero", requires = "signal")]
     pub(super) missing: Missing,
     /// Drop windows with a larger share of N in their contig; what a last window shows past its contig's end does not

@@ -230,8 +230,8 @@ fn signals() {
         with_signal(&sizes, &[("chr1", spike), ("chr2", flat)], more)
     };
     expect(
-        &with(f32::NAN, "--normalise log1p"),
-        &["s.bw", "chr1:33", "NaN"],
+        &with(f32::NAN, "--missing error"),
+        &["s.bw", "chr1:33", "not covered"],
     );
     expect(
         &with(f32::INFINITY, "--normalise log1p"),
@@ -245,7 +245,7 @@ fn signals() {
         &with(-1.0, "--normalise log1p"),
         &["chr1:33", "-1", "--normalise none"],
     );
-    expect(&with(f32::NAN, ""), &["s.bw", "mean", "log1p"]);
+    expect(&with(f32::INFINITY, ""), &["s.bw", "mean", "log1p"]);
     expect(&with(1.0, "--missing error"), &["chr1:34", "not covered"]);
 
     let flat: &[(u32, u32, f32)] = &[(0, 50, 1.0)];
