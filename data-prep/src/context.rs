@@ -165,8 +165,10 @@ fn copy(
         reader.enter(&contig.name)?;
         let mut stretches = Vec::new();
         for split in splits {
-            let all = split.stretches.iter();
-            let here = all.filter(|stretch| stretch.contig == index as u32);
+            // In genome order, as their regions are.
+            let before = |stretch: &Stretch| stretch.contig < index as u32;
+            let rest = &split.stretches[split.stretches.partition_point(before)..];
+            let here = rest.iter().take_while(|of| of.contig == index as u32);
             stretches.extend(here.map(|stretch| (split.name, *stretch)));
         }
         stretches.sort_by_key(|(_, stretch)| stretch.start);

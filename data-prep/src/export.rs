@@ -64,7 +64,7 @@ impl ExportOptions {
             Some(trim) if matches!(task, Task::Central(_)) => Err(Error::Request(format!(
                 "--trim {trim}: predictions of {task} are of the central base of a window alone"
             ))),
-            Some(trim) if 2 * trim >= length => Err(Error::Request(format!(
+            Some(trim) if trim >= length.div_ceil(2) => Err(Error::Request(format!(
                 "--trim {trim}: nothing is left of {length} bases"
             ))),
             Some(trim) => Ok(trim),
