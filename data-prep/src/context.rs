@@ -17,6 +17,7 @@ pub use options::ContextOptions;
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::made::Made;
+use crate::outputs;
 use crate::partial::PartialFile;
 use crate::recipe::Recipe;
 use crate::regions::{Region, Regions};
@@ -34,6 +35,7 @@ struct Split {
 
 pub fn context(options: &ContextOptions) -> Result<Made, Error> {
     options.check()?;
+    outputs::check(&[&options.out], [options.fasta.as_path()])?;
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 

@@ -11,6 +11,7 @@ use clap::{ArgGroup, Args};
 
 use crate::bigwig;
 use crate::error::Error;
+use crate::outputs;
 use crate::partial::PartialFile;
 use crate::schema::{PredictionFile, Task};
 use runs::{Run, Runs};
@@ -75,6 +76,9 @@ impl ExportOptions {
 }
 
 pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
+    let outputs: Vec<_> = options.bigwig.iter().chain(&options.bedgraph).collect();
+    let outputs: Vec<_> = outputs.into_iter().map(PathBuf::as_path).collect();
+    outputs::check(&outputs, [options.predictions.as_path()])?;
     let file = PredictionFile::open(&options.predictions)?;
     let header = file.header().clone();
     let target = options.target(&header.targets)?;

@@ -16,6 +16,7 @@ use crate::error::{Error, plural};
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
 use crate::made::Made;
+use crate::outputs;
 use crate::partial::PartialFile;
 use crate::peaks::{Tally, read_merged};
 use crate::plan::{Labels, Plan};
@@ -26,6 +27,8 @@ use crate::signal::Track;
 
 pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     options.check()?;
+    let targets = Targets::of(options)?;
+    outputs::check(&[&options.out], options.inputs(&targets.all))?;
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
@@ -34,7 +37,6 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     recipe.add_genome(&genome);
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
-    let targets = Targets::of(options)?;
     let (labels, tally) = labels(options, &targets.all, &genome)?;
     recipe.add_labels(&labels);
     let stride = options.stride() as u64;

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -113,6 +113,18 @@ impl MakeOptions {
             widen,
             skip_unknown_contigs: self.skip_unknown_contigs,
         }
+    }
+
+    /// All files that are read.
+    pub(super) fn inputs<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = &'a Path> {
+        let signal = self.signal.iter().map(|track| &track.path);
+        let peaks = targets.iter().flat_map(|target| &target.paths);
+        let others = self
+            .mask
+            .iter()
+            .chain(&self.peaks_list)
+            .chain([&self.fasta]);
+        signal.chain(peaks).chain(others).map(PathBuf::as_path)
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
