@@ -17,6 +17,7 @@ pub use options::ContextOptions;
 use crate::error::Error;
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::made::Made;
+use crate::outputs;
 use crate::partial::PartialFile;
 use crate::recipe::Recipe;
 use crate::regions::{Region, Regions};
@@ -34,6 +35,7 @@ struct Split {
 
 pub fn context(options: &ContextOptions) -> Result<Made, Error> {
     options.check()?;
+    outputs::check(&[&options.out], [options.fasta.as_path()])?;
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
@@ -165,8 +167,10 @@ fn copy(
         reader.enter(&contig.name)?;
         let mut stretches = Vec::new();
         for split in splits {
-            let all = split.stretches.iter();
-            let here = all.filter(|stretch| stretch.contig == index as u32);
+            // In genome order, as their regions are.
+            let before = |stretch: &Stretch| stretch.contig < index as u32;
+            let rest = &split.stretches[split.stretches.partition_point(before)..];
+            let here = rest.iter().take_while(|of| of.contig == index as u32);
             stretches.extend(here.map(|stretch| (split.name, *stretch)));
         }
         stretches.sort_by_key(|(_, stretch)| stretch.start);

@@ -11,6 +11,7 @@ use clap::{ArgGroup, Args};
 
 use crate::bigwig;
 use crate::error::Error;
+use crate::outputs;
 use crate::partial::PartialFile;
 use crate::schema::{PredictionFile, Task};
 use runs::{Run, Runs};
@@ -64,7 +65,7 @@ impl ExportOptions {
             Some(trim) if matches!(task, Task::Central(_)) => Err(Error::Request(format!(
                 "--trim {trim}: predictions of {task} are of the central base of a window alone"
             ))),
-            Some(trim) if 2 * trim >= length => Err(Error::Request(format!(
+            Some(trim) if trim >= length.div_ceil(2) => Err(Error::Request(format!(
                 "--trim {trim}: nothing is left of {length} bases"
             ))),
             Some(trim) => Ok(trim),
@@ -75,6 +76,9 @@ impl ExportOptions {
 }
 
 pub fn export(options: &ExportOptions) -> Result<Exported, Error> {
+    let outputs: Vec<_> = options.bigwig.iter().chain(&options.bedgraph).collect();
+    let outputs: Vec<_> = outputs.into_iter().map(PathBuf::as_path).collect();
+    outputs::check(&outputs, [options.predictions.as_path()])?;
     let file = PredictionFile::open(&options.predictions)?;
     let header = file.header().clone();
     let target = options.target(&header.targets)?;

@@ -1,6 +1,6 @@
 //! FASTA in a stream: whatever the length of a contig or of a line, memory stays small.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -160,6 +160,8 @@ impl FastaReader {
 #[derive(Debug)]
 pub struct Genome {
     pub contigs: Vec<Contig>,
+    /// Where each is among the contigs: a draft genome has many.
+    places: HashMap<String, usize>,
     /// Per contig; the runs are few even in a draft genome.
     pub unknown: Vec<Intervals>,
     /// SHA-256 of the base codes of all contigs, repeats marked.
@@ -170,11 +172,11 @@ impl Genome {
     pub fn survey(path: &Path) -> Result<Self, Error> {
         let mut reader = FastaReader::open(path)?;
         let (mut contigs, mut unknown) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let mut places = HashMap::new();
         let mut piece = Vec::new();
         let mut digest = Sha256::new();
         while let Some(name) = reader.next_contig()? {
-            if !seen.insert(name.clone()) {
+            if places.insert(name.clone(), contigs.len()).is_some() {
                 let line = reader.line - 1;
                 return Err(Error::DuplicateContig {
                     path: path.to_owned(),
@@ -207,13 +209,14 @@ impl Genome {
         }
         Ok(Self {
             contigs,
+            places,
             unknown,
             digest: digest.finalize().into(),
         })
     }
 
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.contigs.iter().position(|contig| contig.name == name)
+        self.places.get(name).copied()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {

@@ -32,6 +32,8 @@ pub mod motif_file;
 #[cfg(feature = "genome")]
 mod named;
 #[cfg(feature = "genome")]
+mod outputs;
+#[cfg(feature = "genome")]
 mod peaks;
 #[cfg(feature = "genome")]
 mod plan;

@@ -1,3 +1,5 @@
+mod stop;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -31,7 +33,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    match stop::listen().and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -16,8 +16,9 @@ use crate::error::{Error, plural};
 use crate::fasta::{FastaReader, Genome, Sequence};
 use crate::intervals::TargetIntervals;
 use crate::made::Made;
+use crate::outputs;
 use crate::partial::PartialFile;
-use crate::peaks::read_merged;
+use crate::peaks::{Tally, read_merged};
 use crate::plan::{Labels, Plan};
 use crate::recipe::Recipe;
 use crate::regions::Regions;
@@ -26,6 +27,8 @@ use crate::signal::Track;
 
 pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     options.check()?;
+    let targets = Targets::of(options)?;
+    outputs::check(&[&options.out], options.inputs(&targets.all))?;
     // Finds a missing or read-only folder before the work, not after it.
     drop(PartialFile::beside(&options.out).map_err(Error::io(&options.out))?);
 
@@ -34,16 +37,21 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     recipe.add_genome(&genome);
     let asked = options.splits.asked();
     let Regions { all, left_out } = Regions::resolve(&asked, &genome)?;
-    let targets = Targets::of(options)?;
-    let (labels, skipped) = labels(options, &targets.all, &genome)?;
+    let (labels, tally) = labels(options, &targets.all, &genome)?;
     recipe.add_labels(&labels);
     let stride = options.stride() as u64;
     let mut plan = Plan::new(&genome, all, &labels, stride, options.max_n);
     let mut notes = Vec::from_iter(left_out);
-    if skipped > 0 {
-        let intervals = plural(skipped, "interval");
+    if tally.skipped > 0 {
+        let intervals = plural(tally.skipped, "interval");
         notes.push(format!(
             "left out {intervals} on contigs that the FASTA lacks"
+        ));
+    }
+    if tally.middles > 0 {
+        let intervals = plural(tally.middles, "interval");
+        notes.push(format!(
+            "--widen is about the middle of {intervals} without a summit"
         ));
     }
     notes.extend(targets.left_out());
@@ -57,8 +65,7 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     let mut tracks = Vec::with_capacity(options.signal.len());
     for file in &options.signal {
         let track = Track::open(&file.path, options.normalise, options.missing)?;
-        let absent = track.check_contigs(&genome, |contig| plan.uses(contig))?;
-        notes.extend(absent);
+        notes.extend(track.check_contigs(&genome, |contig| plan.uses(contig))?);
         tracks.push(track);
         recipe.add_file(&file.path)?;
     }
@@ -78,18 +85,18 @@ pub fn make(options: &MakeOptions) -> Result<Made, Error> {
     Made::at(&options.out, header.task, splits, notes)
 }
 
-/// Labels, and how many intervals lay on unknown contigs.
+/// Labels, and how many intervals were not taken as they stand.
 fn labels(
     options: &MakeOptions,
     targets: &[Target],
     genome: &Genome,
-) -> Result<(Labels, u64), Error> {
-    let (mask, mut skipped) = read_merged(&options.mask, genome, options.reading(None))?;
+) -> Result<(Labels, Tally), Error> {
+    let (mask, mut tally) = read_merged(&options.mask, genome, options.reading(None))?;
     let mut peaks = vec![TargetIntervals::default(); genome.contigs.len()];
     for (index, target) in targets.iter().enumerate() {
-        let (intervals, unknown) =
+        let (intervals, of_target) =
             read_merged(&target.paths, genome, options.reading(options.widen))?;
-        skipped += unknown;
+        tally += of_target;
         for (peaks, intervals) in peaks.iter_mut().zip(&intervals) {
             peaks.add(index, intervals);
         }
@@ -103,7 +110,7 @@ fn labels(
         peaks,
         mask,
     };
-    Ok((labels, skipped))
+    Ok((labels, tally))
 }
 
 /// The splits of the plan, each of which has to keep a window.

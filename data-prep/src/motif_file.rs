@@ -49,6 +49,8 @@ impl MotifFile {
     ) -> Result<Self, Error> {
         let path = path.to_owned();
         let (mut records, mut meme, mut in_matrix) = (Vec::<Record>::new(), false, false);
+        // A meme.txt says in a frame of stars what it is, before it names its version.
+        let mut banner = false;
         for line in lines {
             let (number, line) = line?;
             let text = line.trim();
@@ -73,11 +75,14 @@ impl MotifFile {
                     in_matrix = true;
                     record.width = word_after(text, "w=").and_then(|width| width.parse().ok());
                 }
-                (None, Some(_)) if meme && !text.starts_with(|c: char| c.is_ascii_digit()) => {
+                (None, Some(_))
+                    if meme && !text.starts_with(|c: char| c.is_ascii_digit() || c == '.') =>
+                {
                     in_matrix = false;
                 }
                 (None, Some(record)) if in_matrix => record.rows.push((number, text.to_owned())),
-                (None, None) if !meme => {
+                (None, None) if text.starts_with("****") => banner = true,
+                (None, None) if !meme && !banner => {
                     let problem = "expected a motif: a line that starts with `>` (JASPAR, HOMER, \
                                    ENCODE) or `MEME version`";
                     return Err(Error::Line {

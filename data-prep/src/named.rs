@@ -9,6 +9,8 @@ use serde::{Serialize, Serializer};
 pub struct NamedFile {
     pub name: String,
     pub path: PathBuf,
+    /// Whether the name was typed, and is not the file's own.
+    pub typed: bool,
 }
 
 const EXTENSIONS: [&str; 8] = [
@@ -26,14 +28,16 @@ impl FromStr for NamedFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, path) = match text.split_once('=') {
-            Some((name, path)) if !name.contains('/') => (name.to_owned(), PathBuf::from(path)),
-            _ => (stem(Path::new(text)), PathBuf::from(text)),
+        let named = text.split_once('=').filter(|(name, _)| !name.contains('/'));
+        let (name, path) = match named {
+            Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
+            None => (stem(Path::new(text)), PathBuf::from(text)),
         };
+        let typed = named.is_some();
         if name.is_empty() || path.as_os_str().is_empty() {
             return Err(format!("`{text}` is neither NAME=FILE nor FILE"));
         }
-        Ok(Self { name, path })
+        Ok(Self { name, path, typed })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Intervals from narrowPeak and BED files.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, contig_hint};
@@ -8,7 +8,7 @@ use crate::fasta::Genome;
 use crate::intervals::Intervals;
 use crate::text::Lines;
 
-/// Columns of a narrowPeak; a BED has fewer, or the 12 of which the tenth is no summit.
+/// Columns of a narrowPeak, the last of which is the summit; other programs add theirs behind it.
 const NARROW_PEAK: usize = 10;
 
 /// How to read a file of intervals.
@@ -20,44 +20,59 @@ pub struct Reading {
 }
 
 /// The intervals of one file.
-pub struct Peaks {
+struct Peaks {
     /// Per contig of the genome.
-    pub intervals: Vec<Vec<Range<u64>>>,
-    /// Intervals skipped because the FASTA lacks their contig.
+    intervals: Vec<Vec<Range<u64>>>,
+    tally: Tally,
+}
+
+/// How many intervals were not taken as they stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Skipped because the FASTA lacks their contig.
     pub skipped: u64,
+    /// Widened about their middle for want of a summit.
+    pub middles: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.skipped += other.skipped;
+        self.middles += other.middles;
+    }
 }
 
 struct Record {
     contig: String,
     interval: Range<u64>,
-    summit: u64,
+    /// The text of the column, where it is one.
+    summit: Option<String>,
 }
 
 impl Peaks {
-    pub fn read(path: &Path, genome: &Genome, reading: Reading) -> Result<Self, Error> {
+    fn read(path: &Path, genome: &Genome, reading: Reading) -> Result<Self, Error> {
         let mut lines = Lines::open(path)?;
         let mut intervals = vec![Vec::new(); genome.contigs.len()];
-        let (mut kept, mut skipped, mut unknown) = (0u64, 0, None);
+        let (mut kept, mut tally, mut unknown) = (0u64, Tally::default(), None);
         // Files come sorted, and a draft genome has many contigs to look through.
         let mut last = (String::new(), None);
         while let Some((line, text)) = lines.next_line()? {
-            if ["#", "track", "browser"]
-                .iter()
-                .any(|word| text.starts_with(word))
-                || text.is_empty()
-            {
+            // A contig may be called track1.
+            let word = text.split_whitespace().next();
+            if text.starts_with('#') || matches!(word, None | Some("track" | "browser")) {
                 continue;
             }
-            let record = Record::parse(&text).map_err(|problem| Error::Line {
+            let wrong = |problem| Error::Line {
                 path: path.to_owned(),
                 line,
                 problem,
-            })?;
+            };
+            let record = Record::parse(&text).map_err(wrong)?;
             if last.0 != record.contig {
                 last = (record.contig.clone(), genome.index(&record.contig));
             }
             let Some(contig) = last.1 else {
-                skipped += 1;
+                tally.skipped += 1;
                 unknown.get_or_insert(record.contig);
                 continue;
             };
@@ -77,7 +92,10 @@ impl Peaks {
             kept += 1;
             intervals[contig].push(match reading.widen {
                 Some(widen) => {
-                    record.summit.saturating_sub(widen)..(record.summit + widen).min(size)
+                    let summit = record.summit().map_err(wrong)?;
+                    tally.middles += u64::from(summit.is_none());
+                    let about = summit.unwrap_or(start + (end - start) / 2);
+                    about.saturating_sub(widen)..about.saturating_add(widen).min(size)
                 }
                 None => start..end,
             });
@@ -94,12 +112,12 @@ impl Peaks {
                 }
                 Err(Error::UnknownContigs {
                     path: path.to_owned(),
-                    intervals: skipped,
+                    intervals: tally.skipped,
                     contig,
                     hint,
                 })
             }
-            _ => Ok(Self { intervals, skipped }),
+            _ => Ok(Self { intervals, tally }),
         }
     }
 }
@@ -117,47 +135,101 @@ impl Record {
                 fields.len()
             ));
         };
-        let number = |what: &str, field: &str| {
-            let number = field.parse::<u64>();
-            number.map_err(|_| format!("the {what} `{field}` is not a whole number from 0"))
-        };
         let (start, end) = (number("start", start)?, number("end", end)?);
         if start >= end {
             return Err(format!("start {start} is not below end {end}"));
         }
-        let offset = match fields.get(NARROW_PEAK - 1) {
-            Some(&field) if fields.len() == NARROW_PEAK && field != "-1" => {
-                number("summit of column 10", field)?
-            }
-            _ => (end - start) / 2,
+        let summit = fields.get(NARROW_PEAK - 1);
+        let summit = summit.filter(|_| !has_blocks(&fields, end - start));
+        Ok(Self {
+            contig: contig.to_owned(),
+            interval: start..end,
+            summit: summit.map(|&field| field.to_owned()),
+        })
+    }
+
+    /// Where the column that --widen alone asks for says, if there is one and it is not -1, which stands for none.
+    fn summit(&self) -> Result<Option<u64>, String> {
+        let Range { start, end } = self.interval;
+        let Some(field) = self.summit.as_deref().filter(|&field| field != "-1") else {
+            return Ok(None);
         };
+        let offset = number("summit of column 10", field)?;
         if offset >= end - start {
             return Err(format!(
                 "the summit {offset} of column 10 lies outside {start}..{end}"
             ));
         }
-        Ok(Self {
-            contig: contig.to_owned(),
-            interval: start..end,
-            summit: start + offset,
-        })
+        Ok(Some(start + offset))
     }
 }
 
-/// Reads several files into one set of intervals per contig; returns also how many were skipped.
+fn number(what: &str, field: &str) -> Result<u64, String> {
+    let number = field.parse();
+    number.map_err(|_| format!("the {what} `{field}` is not a whole number from 0"))
+}
+
+/// Whether columns 10 to 12 are a BED12's: a number of blocks, their sizes and their starts, of which the last block
+/// ends with the interval.
+fn has_blocks(fields: &[&str], bases: u64) -> bool {
+    let [count, sizes, starts] = match fields.get(NARROW_PEAK - 1..NARROW_PEAK + 2) {
+        Some(&[count, sizes, starts]) => [count, sizes, starts],
+        _ => return false,
+    };
+    let list = |field: &str| -> Option<Vec<u64>> {
+        let field = field.strip_suffix(',').unwrap_or(field);
+        field.split(',').map(|one| one.parse().ok()).collect()
+    };
+    let (Some(sizes), Some(starts)) = (list(sizes), list(starts)) else {
+        return false;
+    };
+    let ends = |(start, size): (&u64, &u64)| start.checked_add(*size) == Some(bases);
+    count.parse() == Ok(sizes.len())
+        && sizes.len() == starts.len()
+        && starts.last().zip(sizes.last()).is_some_and(ends)
+}
+
+/// Reads several files into one set of intervals per contig.
 pub fn read_merged(
     paths: &[PathBuf],
     genome: &Genome,
     reading: Reading,
-) -> Result<(Vec<Intervals>, u64), Error> {
+) -> Result<(Vec<Intervals>, Tally), Error> {
     let mut all = vec![Vec::new(); genome.contigs.len()];
-    let mut skipped = 0;
+    let mut tally = Tally::default();
     for path in paths {
         let peaks = Peaks::read(path, genome, reading)?;
-        skipped += peaks.skipped;
+        tally += peaks.tally;
         for (all, one) in all.iter_mut().zip(peaks.intervals) {
             all.extend(one);
         }
     }
-    Ok((all.into_iter().map(Intervals::merged).collect(), skipped))
+    Ok((all.into_iter().map(Intervals::merged).collect(), tally))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summits_are_told_from_blocks() {
+        let narrow = "c\t100\t200\t.\t0\t.\t1\t-1\t-1";
+        let bed = "c\t100\t200\tn\t0\t+\t100\t200\t0";
+        let summit = |text: String| Record::parse(&text).unwrap().summit();
+        for more in ["", "\t5", "\t5\t0", "\tx\ty\tz"] {
+            assert_eq!(summit(format!("{narrow}\t12{more}")), Ok(Some(112)));
+        }
+        assert_eq!(summit(format!("{narrow}\t-1\t5")), Ok(None));
+        for blocks in [
+            "2\t10,20,\t0,80,",
+            "2\t10,20\t0,80",
+            "1\t100\t0",
+            "1\t100,\t0,\tmore",
+        ] {
+            assert_eq!(summit(format!("{bed}\t{blocks}")), Ok(None), "{blocks}");
+        }
+        assert_eq!(summit("c\t100\t200".to_owned()), Ok(None));
+        assert!(summit(format!("{narrow}\tx")).is_err());
+        assert!(summit(format!("{narrow}\t100")).is_err());
+    }
 }

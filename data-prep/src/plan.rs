@@ -101,6 +101,7 @@ impl Labels {
 /// The windows of all regions that pass the filters.
 pub struct Plan<'a> {
     pub genome: &'a Genome,
+    /// In genome order.
     pub regions: Vec<Region>,
     pub labels: &'a Labels,
     pub stride: u64,
@@ -141,11 +142,7 @@ impl<'a> Plan<'a> {
 
     /// The kept windows of a contig, as region and start, from left to right.
     pub fn windows(&self, contig: usize) -> impl Iterator<Item = (&Region, u64)> + '_ {
-        let regions = self
-            .regions
-            .iter()
-            .filter(move |region| region.contig == contig);
-        regions.flat_map(move |region| {
+        self.regions_of(contig).iter().flat_map(move |region| {
             // Evaluation sees every label once.
             let stride = match (region.split.as_str(), self.labels.task) {
                 ("valid" | "test", Task::PerBase) => self.labels.length,
@@ -170,7 +167,13 @@ impl<'a> Plan<'a> {
     }
 
     pub fn uses(&self, contig: usize) -> bool {
-        self.regions.iter().any(|region| region.contig == contig)
+        !self.regions_of(contig).is_empty()
+    }
+
+    fn regions_of(&self, contig: usize) -> &[Region] {
+        let first = self.regions.partition_point(|of| of.contig < contig);
+        let of_contig = self.regions[first..].partition_point(|of| of.contig == contig);
+        &self.regions[first..][..of_contig]
     }
 
     fn keeps(&self, region: &Region, start: u64) -> bool {
@@ -213,7 +216,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let mut room = with * per_positive;
+        let mut room = with.saturating_mul(per_positive);
         let full = without
             .iter()
             .position(|&windows| match room.checked_sub(windows) {

@@ -1,16 +1,17 @@
 //! Tracks of signal from bigWig files, in blocks.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bigtools::BigWigRead;
+use bigtools::{BBIReadError, BigWigRead};
 use clap::ValueEnum;
 use half::f16;
 use serde::Serialize;
 
-use crate::error::{Error, contig_hint, other_spelling};
+use crate::error::{Error, contig_hint, other_spelling, plural};
 use crate::fasta::Genome;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -28,7 +29,7 @@ pub enum Normalise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missing {
-    /// A base that the bigWig does not cover is 0.
+    /// A base that the bigWig does not cover, or says is NaN, is 0.
     Zero,
     Error,
 }
@@ -37,6 +38,8 @@ pub enum Missing {
 pub struct Track {
     path: PathBuf,
     bigwig: BigWigRead<BufReader<File>>,
+    /// Bases of its contigs.
+    sizes: HashMap<String, u64>,
     normalise: Normalise,
     /// What values are divided by first: the track's mean over its genome, or 1.
     scale: f32,
@@ -67,17 +70,24 @@ impl Track {
         };
         let mut bigwig =
             BigWigRead::open(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
+        let chroms = bigwig.chroms().iter();
+        let sizes: HashMap<_, _> = chroms
+            .map(|chrom| (chrom.name.clone(), u64::from(chrom.length)))
+            .collect();
         let mut scale = 1.0;
         if normalise == Normalise::Depth {
-            let bases: u64 = bigwig
-                .chroms()
-                .iter()
-                .map(|chrom| u64::from(chrom.length))
-                .sum();
+            let bases: u64 = sizes.values().sum();
             let summary = bigwig
                 .get_summary()
                 .map_err(|error| damaged(error.to_string()))?;
-            scale = (summary.sum / bases as f64) as f32;
+            let sum = match summary.sum {
+                // Some programs that write bigWig let a NaN into the sum.
+                sum if sum.is_nan() => {
+                    sum_of_known(&mut bigwig).map_err(|error| damaged(error.to_string()))?
+                }
+                sum => sum,
+            };
+            scale = (sum / bases as f64) as f32;
             if !(scale > 0.0 && scale.is_finite()) {
                 return Err(Error::Depth {
                     path: path.to_owned(),
@@ -88,6 +98,7 @@ impl Track {
         Ok(Self {
             path: path.to_owned(),
             bigwig,
+            sizes,
             normalise,
             scale,
             missing,
@@ -99,31 +110,33 @@ impl Track {
         })
     }
 
-    /// Compares the contigs with the FASTA's. Those `used` must be there, or count as missing; what the user should know
-    /// of these.
+    /// Compares the contigs with the FASTA's. Those `used` must be there and as long, or count as missing; what the user
+    /// should know of the others.
     pub fn check_contigs(
         &self,
         genome: &Genome,
         used: impl Fn(usize) -> bool,
-    ) -> Result<Option<String>, Error> {
-        let mut absent = Vec::new();
+    ) -> Result<Vec<String>, Error> {
+        let known = |name: &str| self.sizes.contains_key(name);
+        let any_known = genome.names().any(known);
+        let (mut absent, mut other) = (Vec::new(), Vec::new());
         for (index, contig) in genome.contigs.iter().enumerate() {
-            let chroms = self.bigwig.chroms();
-            let known = |name: &str| chroms.iter().any(|chrom| chrom.name == name);
-            match chroms.iter().find(|chrom| chrom.name == contig.name) {
-                Some(chrom) if u64::from(chrom.length) != contig.size => {
+            match self.sizes.get(&contig.name) {
+                Some(&found) if found != contig.size && used(index) => {
                     return Err(Error::Assembly {
                         path: self.path.clone(),
                         contig: contig.name.clone(),
-                        found: chrom.length.into(),
+                        found,
                         expected: contig.size,
                     });
                 }
+                // hg19 of UCSC has another chrM than most.
+                Some(&found) if found != contig.size => other.push((contig, found)),
                 // A file of other names would be 0 throughout.
                 None if used(index)
                     && self.missing == Missing::Zero
                     && !known(&other_spelling(&contig.name))
-                    && genome.names().any(known) =>
+                    && any_known =>
                 {
                     absent.push(contig.name.as_str());
                 }
@@ -133,7 +146,7 @@ impl Track {
                         contig: contig.name.clone(),
                         hint: contig_hint(
                             &contig.name,
-                            chroms.iter().map(|chrom| chrom.name.as_str()),
+                            self.bigwig.chroms().iter().map(|chrom| chrom.name.as_str()),
                         ),
                     });
                 }
@@ -141,18 +154,26 @@ impl Track {
             }
         }
         let path = self.path.display();
-        Ok(absent.first().map(|first| {
+        let absent = absent.first().map(|first| {
             format!(
                 "{path}: the bigWig lacks {} of the contigs that the splits use, such as {first}; their bases are 0 and \
                  counted as missing",
                 absent.len()
             )
-        }))
+        });
+        let other = other.first().map(|(first, found)| {
+            let contigs = plural(other.len() as u64, "contig");
+            format!(
+                "{path}: the bigWig and the FASTA differ in the length of {contigs} that no split uses, such as {}: \
+                 {found} and {} bases",
+                first.name, first.size
+            )
+        });
+        Ok(absent.into_iter().chain(other).collect())
     }
 
     pub fn enter(&mut self, contig: &str, size: u64) {
-        let mut chroms = self.bigwig.chroms().iter();
-        self.covered = chroms.any(|chrom| chrom.name == contig);
+        self.covered = self.sizes.contains_key(contig);
         contig.clone_into(&mut self.contig);
         self.size = size;
         self.start = 0;
@@ -203,7 +224,7 @@ impl Track {
             return Ok(());
         }
 
-        let damaged = |error: bigtools::BBIReadError| Error::BigWig {
+        let damaged = |error: BBIReadError| Error::BigWig {
             path: self.path.clone(),
             reason: error.to_string(),
         };
@@ -214,6 +235,10 @@ impl Track {
             .map_err(damaged)?;
         for interval in block {
             let interval = interval.map_err(damaged)?;
+            // So some programs write a base without data.
+            if interval.value.is_nan() {
+                continue;
+            }
             let (start, end) = (
                 u64::from(interval.start).max(from),
                 u64::from(interval.end).min(until),
@@ -234,6 +259,20 @@ impl Track {
         }
         Ok(())
     }
+}
+
+/// Of all values but NaN, each as often as it has bases.
+fn sum_of_known(bigwig: &mut BigWigRead<BufReader<File>>) -> Result<f64, BBIReadError> {
+    let mut sum = 0.0;
+    for chrom in bigwig.chroms().to_vec() {
+        for interval in bigwig.get_interval(&chrom.name, 0, chrom.length)? {
+            let interval = interval?;
+            if !interval.value.is_nan() {
+                sum += f64::from(interval.value) * f64::from(interval.end - interval.start);
+            }
+        }
+    }
+    Ok(sum)
 }
 
 fn normalised(value: f32, normalise: Normalise, scale: f32) -> Result<f16, &'static str> {

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct MakeOptions {
     /// Input track as bigWig, optionally named; may be repeated
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(super) signal: Vec<NamedFile>,
-    /// Peaks of a target as narrowPeak or BED; a NAME given twice merges its files
+    /// Peaks of a target as narrowPeak or BED; a NAME= given twice merges its files
     #[arg(long, value_name = "[NAME=]FILE", required_unless_present_any = ["peaks_list", "peaks_dir"])]
     pub(super) peaks: Vec<NamedFile>,
     /// Table of more such files: name, file (seen from the table's folder) and, if it has one, group (TF, DNase,
@@ -62,7 +62,7 @@ pub struct MakeOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) splits: SplitOptions,
-    /// Label the summit ± N bases instead of the whole interval
+    /// Label the summit ± N bases instead of the whole interval: column 10, as narrowPeak has it, or the middle
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) widen: Option<u64>,
     /// BED of bases whose labels count neither in the loss nor in a metric; a window of nothing else is left out, but for
@@ -71,7 +71,7 @@ pub struct MakeOptions {
     pub(super) mask: Vec<PathBuf>,
     #[arg(long, value_enum, default_value = "depth", requires = "signal")]
     pub(super) normalise: Normalise,
-    /// What a base that a bigWig does not cover becomes
+    /// What a base becomes that a bigWig does not cover, or says is NaN
     #[arg(long, value_enum, default_value = "zero", requires = "signal")]
     pub(super) missing: Missing,
     /// Drop windows with a larger share of N in their contig; what a last window shows past its contig's end does not
@@ -115,6 +115,18 @@ impl MakeOptions {
         }
     }
 
+    /// All files that are read.
+    pub(super) fn inputs<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = &'a Path> {
+        let signal = self.signal.iter().map(|track| &track.path);
+        let peaks = targets.iter().flat_map(|target| &target.paths);
+        let others = self
+            .mask
+            .iter()
+            .chain(&self.peaks_list)
+            .chain([&self.fasta]);
+        signal.chain(peaks).chain(others).map(PathBuf::as_path)
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let wrong = |text: String| Err(Error::Request(text));
         if self.length == 0 {
@@ -153,10 +165,21 @@ impl MakeOptions {
         }
         let mut names: Vec<_> = self.signal.iter().map(|track| &track.name).collect();
         names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => wrong(format!(
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return wrong(format!(
                 "two tracks are named {}; name them with NAME=FILE",
                 pair[0]
+            ));
+        }
+        // CTCF/peaks.bed and REST/peaks.bed call themselves alike and are two targets.
+        let alike = |file: &&NamedFile| {
+            let same = self.peaks.iter().filter(|other| other.name == file.name);
+            !file.typed && same.count() > 1
+        };
+        match self.peaks.iter().find(alike) {
+            Some(file) => wrong(format!(
+                "two files of --peaks are named {}; name them with NAME=FILE, alike if they are of one target",
+                file.name
             )),
             None => Ok(()),
         }

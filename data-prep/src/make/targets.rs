@@ -31,7 +31,7 @@ pub struct Targets {
 impl Targets {
     pub fn of(options: &MakeOptions) -> Result<Self, Error> {
         let mut targets = Self::default();
-        for NamedFile { name, path } in &options.peaks {
+        for NamedFile { name, path, .. } in &options.peaks {
             targets.add(name.clone(), None, path.clone())?;
         }
         if let Some(list) = &options.peaks_list {

@@ -52,6 +52,19 @@ fn intervals() {
         &with_peaks(summit, "--widen 5"),
         &["line 1", "summit 10", "10..20"],
     );
+    let named = "chr1\t10\t20\t.\t0\t.\t1\t-1\t-1\tx\n";
+    expect(
+        &with_peaks(named, "--widen 5"),
+        &["line 1", "summit", "`x`"],
+    );
+    expect(
+        &with_peaks(&format!("{named}chr1\t4\n"), ""),
+        &["line 2", "2 columns"],
+    );
+    expect(
+        &with_peaks("track name=a\ntrack1\t5\t9\n", ""),
+        &["1 interval on", "such as track1"],
+    );
     expect(&with_peaks("", ""), &["p.bed", "no intervals"]);
 }
 
@@ -120,6 +133,12 @@ fn options() {
         &with("--signal s.bw --signal s.bw"),
         &["two tracks are named s"],
     );
+    for again in ["--peaks p.bed", "--peaks p=g.fa"] {
+        expect(
+            &with(again),
+            &["two files of --peaks are named p", "NAME=FILE"],
+        );
+    }
     let nowhere = "--fasta g.fa --peaks p.bed --length 20 --out none/out.h5 --valid chr2";
     expect(&fails(&place, nowhere), &["none", "does not exist"]);
     expect(&with("--mask none.bed"), &["none.bed"]);
@@ -211,8 +230,8 @@ fn signals() {
         with_signal(&sizes, &[("chr1", spike), ("chr2", flat)], more)
     };
     expect(
-        &with(f32::NAN, "--normalise log1p"),
-        &["s.bw", "chr1:33", "NaN"],
+        &with(f32::NAN, "--missing error"),
+        &["s.bw", "chr1:33", "not covered"],
     );
     expect(
         &with(f32::INFINITY, "--normalise log1p"),
@@ -226,7 +245,7 @@ fn signals() {
         &with(-1.0, "--normalise log1p"),
         &["chr1:33", "-1", "--normalise none"],
     );
-    expect(&with(f32::NAN, ""), &["s.bw", "mean", "log1p"]);
+    expect(&with(f32::INFINITY, ""), &["s.bw", "mean", "log1p"]);
     expect(&with(1.0, "--missing error"), &["chr1:34", "not covered"]);
 
     let flat: &[(u32, u32, f32)] = &[(0, 50, 1.0)];

@@ -203,6 +203,10 @@ fn failures_are_named_and_leave_nothing() {
     fails("", "--bigwig");
     fails("--bigwig none/x.bw", "does not exist");
     fails("--bigwig x.bw --trim 2", "--trim 2");
+    fails(
+        "--bigwig x.bw --trim 9223372036854775808",
+        "nothing is left",
+    );
     fails("--bigwig x.bw --target REB1", "predicts CTCF");
     fails(
         "--bigwig x.bw --bedgraph x.bedGraph --min 0.5",

@@ -6,6 +6,7 @@ mod errors;
 mod export;
 mod make;
 mod motifs;
+mod outputs;
 mod real;
 mod sequence_files;
 mod sequences;

@@ -125,7 +125,8 @@ fn masks_and_widened_summits() {
         "chr1\t30\t60\t.\t0\t.\t1\t-1\t-1\t12\nchr1\t80\t90\t.\t0\t.\t1\t-1\t-1\t-1\n",
     );
     place.write("mask.bed", "chr1\t41\t43\nchr1\t60\t80\n");
-    place.runs("make --fasta g.fa --peaks p.narrowPeak --widen 4 --mask mask.bed --length 20 --out out.h5 --valid chr2");
+    let said = place.runs("make --fasta g.fa --peaks p.narrowPeak --widen 4 --mask mask.bed --length 20 --out out.h5 --valid chr2");
+    assert!(said.contains("the middle of 1 interval without"), "{said}");
     let train = place.windows("out.h5", "train");
     let starts: Vec<_> = train.iter().map(|window| window.locus.start).collect();
     assert_eq!(starts, [0, 20, 40, 80], "60..80 is wholly masked");

@@ -172,3 +172,34 @@ fn a_contig_that_a_bigwig_lacks_is_missing() {
             .all(|&value| value == 0.0)
     );
 }
+
+#[test]
+fn a_base_that_a_bigwig_says_is_nan_is_missing() {
+    let place = Workplace::small();
+    let sizes = [("chr1", 100), ("chr2", 60)];
+    let flat: &[(u32, u32, f32)] = &[(0, 60, 7.0)];
+    let made = |of_chr1: &[(u32, u32, f32)]| {
+        place.bigwig("s.bw", &sizes, &[("chr1", of_chr1), ("chr2", flat)]);
+        place.makes("--signal s.bw --valid chr2");
+        let file = DataFile::open(place.path("out.h5")).unwrap();
+        let missing = file.split("train").unwrap().counts().missing_bases;
+        (missing, place.windows("out.h5", "train"))
+    };
+    let without = made(&[(0, 50, 1.0), (60, 100, 3.0)]);
+    let nan = made(&[(0, 50, 1.0), (50, 60, f32::NAN), (60, 100, 3.0)]);
+    assert_eq!(without.0, 10);
+    assert_eq!(nan, without, "the mean of the track is the same too");
+}
+
+#[test]
+fn the_length_of_a_contig_matters_where_a_split_uses_it() {
+    let place = Workplace::small();
+    let flat: &[(u32, u32, f32)] = &[(0, 50, 1.0)];
+    let sizes = [("chr1", 100), ("chr2", 59)];
+    place.bigwig("s.bw", &sizes, &[("chr1", flat), ("chr2", flat)]);
+    let said = place.makes("--signal s.bw --train chr1:0-60 --valid chr1:60-100");
+    assert!(
+        said.contains("length of 1 contig that no split uses, such as chr2: 59 and 60 bases"),
+        "{said}"
+    );
+}

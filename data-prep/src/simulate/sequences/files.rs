@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{SequenceKind, Simulation};
 use crate::error::Error;
 use crate::made::Made;
+use crate::outputs;
 use crate::recipe::Recipe;
 use crate::schema::{Contig, DataWriter, Header, Locus, Task, Window};
 use crate::text::TextFile;
@@ -23,13 +24,14 @@ pub fn write(kind: &SequenceKind, simulation: &Simulation) -> Result<Made, Error
         }
     };
     let beside = |ending: &str| out.with_file_name(format!("{stem}{ending}"));
+    let (table, fasta, info) = (beside(".simdata"), beside(".fa"), beside("_info.txt"));
+    outputs::check(&[out, &table, &fasta, &info], kind.inputs())?;
     let splits = kind.splits().draw(simulation.num_seqs(), simulation.seed)?;
-    let fasta = beside(".fa");
     let header = header(kind, simulation, &fasta)?;
     let mut writer = DataWriter::create(out, &header, false)?;
-    let texts = write_texts(simulation, &beside(".simdata"), &fasta)?;
-    let mut info = TextFile::create(&beside("_info.txt"))?;
-    info.put(format!("{:#}\n", describe(kind, simulation)))?;
+    let texts = write_texts(simulation, &table, &fasta)?;
+    let mut asked = TextFile::create(&info)?;
+    asked.put(format!("{:#}\n", describe(kind, simulation)))?;
 
     for (split, sequences) in &splits {
         for &index in sequences {
@@ -54,13 +56,13 @@ pub fn write(kind: &SequenceKind, simulation: &Simulation) -> Result<Made, Error
         .map(|&(split, _)| (split.to_owned(), writer.counts(split)));
     let splits = splits.collect();
     writer.finish()?;
-    for text in texts.into_iter().chain([info]) {
+    for text in texts.into_iter().chain([asked]) {
         text.close()?;
     }
     let note = format!(
         "motifs and their places are in {}, what was asked for in {}",
-        beside(".simdata").display(),
-        beside("_info.txt").display()
+        table.display(),
+        info.display()
     );
     Made::at(out, header.task, splits, vec![note])
 }

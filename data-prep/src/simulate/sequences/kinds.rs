@@ -180,6 +180,10 @@ impl SequenceKind {
         &self.common().out
     }
 
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &Path> {
+        self.common().inputs()
+    }
+
     pub(super) fn splits(&self) -> &SplitOptions {
         &self.common().splits
     }

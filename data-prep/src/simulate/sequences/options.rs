@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -47,6 +47,16 @@ pub struct Common {
 }
 
 impl Common {
+    /// Files that are read.
+    pub fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let background = match &self.background {
+            BackgroundChoice::Shuffled(fasta) => Some(fasta),
+            _ => None,
+        };
+        let files = background.into_iter().chain(&self.motif_file);
+        files.map(PathBuf::as_path)
+    }
+
     pub fn simulation(
         &self,
         motifs: Vec<Motif>,
