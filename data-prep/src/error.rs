@@ -126,7 +126,7 @@ pub enum Error {
     },
 
     #[error(
-        "{path}: {contig}:{position} is not covered by the bigWig; \
+        "{path}: {contig}:{position} is not covered by the bigWig, or NaN in it; \
          `--missing zero` takes such bases as 0"
     )]
     Uncovered {

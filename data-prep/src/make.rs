@@ -125,12 +125,17 @@ fn nonempty_splits(plan: &Plan, asked: &[(&str, &[String])]) -> Result<Vec<Strin
         }) {
             splits.push(split.to_owned());
         } else if !texts.is_empty() || plan.regions.iter().any(|region| region.split == split) {
-            let why = "all of its windows are N (--max-n), wholly masked, or without \
-                       positives where --negatives or --only-positive wants them";
-            return Err(Error::NoWindows {
-                split: split.to_owned(),
-                why: why.to_owned(),
-            });
+            let mut why = "all of its windows are N (--max-n), wholly masked, or without positives where --negatives \
+                           or --only-positive wants them"
+                .to_owned();
+            if plan.labels.task == Task::PerWindow {
+                why += &format!(
+                    "; or its regions end before the central {} bases (--bin) of a window",
+                    plan.labels.bin
+                );
+            }
+            let split = split.to_owned();
+            return Err(Error::NoWindows { split, why });
         }
     }
     Ok(splits)

@@ -108,7 +108,7 @@ impl Serialize for Sample {
 
 impl ContextOptions {
     pub(super) fn width(&self) -> u64 {
-        2 * self.flank as u64 + 1
+        (self.flank as u64).saturating_mul(2).saturating_add(1)
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

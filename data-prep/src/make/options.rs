@@ -46,8 +46,8 @@ pub struct MakeOptions {
     /// Bases of a window
     #[arg(long, default_value_t = 10_240)]
     pub(super) length: usize,
-    /// Bases between the starts of windows [default: the length]. No base of valid and test is labelled twice: there
-    /// windows begin a length apart, or, where they have one label, at least a bin
+    /// Bases between the starts of windows [default: the length, or the bin of --task per-window]. No base of valid and
+    /// test is labelled twice: there windows begin a length apart, or, where they have one label, at least a bin
     #[arg(long)]
     stride: Option<usize>,
     /// Bases of context on each side of a window
@@ -101,7 +101,11 @@ impl MakeOptions {
     }
 
     pub(super) fn stride(&self) -> usize {
-        self.stride.unwrap_or(self.length)
+        // What a window labels, so that every base is labelled.
+        self.stride.unwrap_or(match self.task {
+            TaskArgument::PerBase => self.length,
+            TaskArgument::PerWindow => self.bin(),
+        })
     }
 
     pub(super) fn bin(&self) -> usize {
@@ -132,13 +136,6 @@ impl MakeOptions {
         if self.length == 0 {
             return wrong("--length 0: a window has at least one base".to_owned());
         }
-        if !(1..=self.length).contains(&self.stride()) {
-            return wrong(format!(
-                "--stride {}: expected 1 to {}, the length, so that every base is covered",
-                self.stride(),
-                self.length
-            ));
-        }
         if !(0.0..=1.0).contains(&self.max_n) {
             return wrong(format!(
                 "--max-n {}: expected a share from 0 to 1",
@@ -162,6 +159,13 @@ impl MakeOptions {
                 ));
             }
             _ => {}
+        }
+        if !(1..=self.length).contains(&self.stride()) {
+            return wrong(format!(
+                "--stride {}: expected 1 to {}, the length, so that every base is in a window",
+                self.stride(),
+                self.length
+            ));
         }
         let mut names: Vec<_> = self.signal.iter().map(|track| &track.name).collect();
         names.sort();

@@ -130,6 +130,10 @@ fn options() {
     expect(&with("--bin 4"), &["--bin", "per-window"]);
     expect(&with("--task per-window"), &["--bin 200"]);
     expect(
+        &with("--task per-window --bin 4 --test chr1:0-11"),
+        &["the test split has no windows", "central 4 bases (--bin)"],
+    );
+    expect(
         &with("--signal s.bw --signal s.bw"),
         &["two tracks are named s"],
     );

@@ -171,7 +171,7 @@ fn per_window_labels_follow_more_than_half_of_the_bin() {
     // The bin of a window is its bases 8..12.
     place.write("p.bed", "chr1\t28\t30\nchr1\t48\t51\n");
     place.write("mask.bed", "chr1\t71\t72\n");
-    place.makes("--task per-window --bin 4 --valid chr2 --mask mask.bed");
+    place.makes("--task per-window --bin 4 --stride 20 --valid chr2 --mask mask.bed");
     let train = place.windows("out.h5", "train");
     let labels: Vec<_> = train
         .iter()
@@ -186,6 +186,18 @@ fn per_window_labels_follow_more_than_half_of_the_bin() {
         said.contains("per-window of the central 4,") && said.contains("CTCF: chr1:48-52"),
         "{said}"
     );
+}
+
+#[test]
+fn bins_of_windows_tile_a_region_unless_a_stride_is_typed() {
+    let place = Workplace::small();
+    place.makes("--task per-window --bin 4 --train chr1 --valid chr2 --max-n 1");
+    for (split, bins) in [("train", 21), ("valid", 11)] {
+        let windows = place.windows("out.h5", split);
+        let starts: Vec<_> = windows.iter().map(|window| window.locus.start).collect();
+        let tiled: Vec<_> = (0..bins).map(|bin| 4 * bin).collect();
+        assert_eq!(starts, tiled, "{split}: but for 8 bases at each end");
+    }
 }
 
 #[test]

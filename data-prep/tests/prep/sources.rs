@@ -142,7 +142,7 @@ fn the_hash_of_a_recipe_is_also_of_what_the_files_hold() {
 fn what_is_predicted_rests_on_no_peak_and_no_mask() {
     let place = Workplace::small();
     place.write("mask.bed", "chr2\t0\t60\n");
-    for task in ["", "--task per-window --bin 4"] {
+    for task in ["", "--task per-window --bin 4 --stride 20"] {
         place.makes(&format!(
             "--valid chr1:60-100 --train chr1:0-60 --predict chr2 --mask mask.bed {task}"
         ));
