@@ -146,5 +146,8 @@ fn imported_weights_are_evaluated_predicted_and_trained_on() {
         }
     }
     let resumed = run.fails(&["train", "--run", "from-run", "--resume", "--init", weights]);
-    assert!(resumed.contains("--init is for the start of a run"), "{resumed}");
+    assert!(
+        resumed.contains("--init is for the start of a run"),
+        "{resumed}"
+    );
 }
