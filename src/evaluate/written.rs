@@ -158,14 +158,8 @@ pub fn name_of_split(split: &str) -> String {
 
 /// Of these names the part for a model or data that are not the run's own; predictions have it too.
 pub fn name_of_source(applied: &Applied) -> String {
-    let Applied {
-        checkpoint,
-        header,
-        data,
-        windows,
-        ..
-    } = applied;
-    name_of_checkpoint(checkpoint) + &name_of_data(header, windows, data)
+    let of_data = name_of_data(&applied.header, &applied.windows, &applied.data);
+    name_of_checkpoint(&applied.checkpoint) + &of_data
 }
 
 /// Nothing for the checkpoint that its folder stands for.
